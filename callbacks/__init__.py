@@ -1,0 +1,1 @@
+"""What happens around training: precision, AUROC tracking, threshold, predictions, TensorBoard, snapshot."""

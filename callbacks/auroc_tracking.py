@@ -1,0 +1,49 @@
+"""AUROC tracking: the history of a run, epoch by epoch, and which epoch was best."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from callbacks.checkpoints import MONITOR
+
+
+class AUROCTracker(Callback):
+    """Keeps one row an epoch, writes it to ``history.csv`` and remembers the best epoch; survives a resume.
+
+    Args:
+        path: the CSV file, replaced after every epoch. Columns: ``epoch`` (from 1) and all logged scalars.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch (from 1) with the highest val/auroc, the first of equals; None before the first epoch ended."""
+        rows = [row for row in self.history if not math.isnan(row.get(MONITOR, math.nan))]
+        return int(max(rows, key=lambda row: (row[MONITOR], -row["epoch"]))["epoch"]) if rows else None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row and save the history."""
+        scalars = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        self.history.append({"epoch": float(trainer.current_epoch + 1), **scalars})
+        frame = pd.DataFrame(self.history)
+        frame["epoch"] = frame["epoch"].astype(int)
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        frame.to_csv(beside, index=False)
+        os.replace(beside, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.history = list(state_dict["history"])

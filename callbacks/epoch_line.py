@@ -1,0 +1,104 @@
+"""What a person sees while a run trains: a progress bar in a terminal, and one line an epoch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+from callbacks.checkpoints import MONITOR
+
+log = logging.getLogger("firstread")
+
+
+class EpochLine(Callback):
+    """Measures images per second and the share of time spent waiting for data, and prints one line an epoch.
+
+    Args:
+        progress_bar: show a bar as well, where the output is a terminal.
+    """
+
+    def __init__(self, progress_bar: bool = True) -> None:
+        self.progress_bar = progress_bar
+        self.speeds: list[float] = []
+        self._best = float("-inf")
+        self._bar: tqdm[Any] | None = None
+        self._images = 0
+        self._started = self._waited = self._batch_ended = self._ended = 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Median over epochs of this session, the first left out: it pays for warming up. None before that."""
+        speeds = sorted(self.speeds[1:] or self.speeds)
+        return speeds[len(speeds) // 2] if speeds else None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock and the bar."""
+        self._started = self._batch_ended = time.perf_counter()
+        self._images, self._waited = 0, 0.0
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        total = len(datamodule.splits.rows("train"))
+        title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        quiet = None if self.progress_bar else True  # None: only where the output is a terminal
+        self._bar = tqdm(total=total, desc=title, unit=" images", leave=False, disable=quiet, dynamic_ncols=True)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The time since the last batch was spent on getting this one."""
+        self._waited += time.perf_counter() - self._batch_ended
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images."""
+        count = len(batch["target"])
+        self._images += count
+        if self._bar is not None:
+            self._bar.update(count)
+        self._batch_ended = self._ended = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The training part of the epoch is over; say what happens now."""
+        if self._bar is not None:
+            self._bar.set_description("validating")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        seconds = self._ended - self._started
+        speed = self._images / seconds if seconds > 0 else 0.0
+        self.speeds.append(speed)
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        auroc = values.get(MONITOR, float("nan"))
+        best = auroc > self._best
+        self._best = max(self._best, auroc) if auroc == auroc else self._best
+        pl_module.log("train/images_per_second", speed)
+        pl_module.log("train/data_wait_share", self._waited / seconds if seconds > 0 else 0.0)
+        log.info(
+            "epoch %2d/%d  train loss %.4f  val loss %.4f  val AUROC %.4f %s  %4.0f images/s  waiting for data %2.0f %%",
+            trainer.current_epoch + 1,
+            trainer.max_epochs or 0,
+            values.get("train/loss", float("nan")),
+            values.get("val/loss", float("nan")),
+            auroc,
+            "best" if best else "    ",
+            speed,
+            100 * self._waited / seconds if seconds > 0 else 0.0,
+        )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the terminal clean."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: the best value so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self._best = state_dict["best"]

@@ -1,0 +1,127 @@
+"""TensorBoard: scalars by epoch, curves, confusion matrix, augmented images, worst mistakes, HPARAMS with results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+
+from callbacks.mistakes import Mistake, contact_sheet
+from evaluation import figures
+
+
+class EpochLogger(TensorBoardLogger):
+    """A TensorBoardLogger whose horizontal axis is the epoch, so that runs of different batch size can be compared."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log scalars at their epoch, counted from 1; the scalar ``epoch`` itself is not logged."""
+        named = {name: value for name, value in metrics.items() if "/" in name}
+        epoch = metrics.get("epoch")
+        super().log_metrics(named, step if epoch is None else int(epoch) + 1)
+
+
+class TensorBoardReview(Callback):
+    """Adds what scalars cannot show.
+
+    Args:
+        positive: name of the positive class.
+        phantom: True for generated data; titles say so.
+        grid: number of augmented training images shown.
+    """
+
+    def __init__(self, positive: str, phantom: bool, grid: int = 24) -> None:
+        self.positive, self.phantom, self.grid = positive, phantom, grid
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show training images as the network sees them."""
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        loader = datamodule.train_dataloader()
+        plan = next(iter(loader.sampler))
+        batch = loader.dataset[plan]
+        images = batch["image"][: self.grid].permute(0, 2, 3, 1).numpy()
+        names = [datamodule.manifest.classes[index] for index in batch["target"][: self.grid].tolist()]
+        title = self._title("training images after augmentation")
+        self._writer(trainer).add_figure("train/augmented_images", contact_sheet(images, names, title), 0)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Curves of this epoch's validation scores."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._curves("val", trainer, pl_module, trainer.current_epoch + 1)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Curves of the test scores at the locked threshold."""
+        self._curves("test", trainer, pl_module, trainer.current_epoch)
+
+    def _curves(self, part: str, trainer: Any, pl_module: Any, epoch: int) -> None:
+        rows, scores = pl_module.collected()
+        manifest = trainer.datamodule.manifest
+        labels = (manifest.targets[rows] == manifest.classes.index(self.positive)).astype(np.uint8)
+        writer, threshold = self._writer(trainer), float(pl_module.threshold)
+        writer.add_pr_curve(f"{part}/precision_recall", labels, scores, epoch)
+        if 0 < labels.sum() < len(labels):
+            curve = figures.Curve(part, labels, scores, "test" if part == "test" else "validation")
+            point = _point(labels, scores, threshold)
+            chart = figures.roc([curve], {"locked threshold": point}, phantom=self.phantom)
+            writer.add_figure(f"{part}/roc", chart, epoch)
+            negative = next(name for name in manifest.classes if name != self.positive)
+            matrix = figures.confusion(
+                point, (negative, self.positive), title=f"{part} at the threshold", phantom=self.phantom
+            )
+            writer.add_figure(f"{part}/confusion_matrix", matrix, epoch)
+
+    def _title(self, text: str) -> str:
+        return f"Phantom data - {text}" if self.phantom else text
+
+    def _writer(self, trainer: Any) -> Any:
+        return trainer.logger.experiment
+
+
+def log_mistakes(
+    logger: TensorBoardLogger, mistakes: list[Mistake], images: NDArray[np.uint8], phantom: bool, epoch: int
+) -> None:
+    """Show the worst mistakes under ``test/worst_mistakes``.
+
+    Args:
+        images: their pixels, shape ``(n, height, width, channels)``, uint8.
+        epoch: step that they are logged at.
+    """
+    captions = [f"{item.kind}\n{item.label} {item.score:.3f}" for item in mistakes]
+    title = ("Phantom data - " if phantom else "") + "worst mistakes on the test part"
+    logger.experiment.add_figure("test/worst_mistakes", contact_sheet(images, captions, title), epoch)
+
+
+def log_hyperparameters(logger: TensorBoardLogger, settings: dict[str, Any], results: dict[str, float]) -> None:
+    """Fill the HPARAMS tab: settings beside the final figures of the run.
+
+    Args:
+        settings: flat, plain values.
+        results: final figures by tag, for example ``test/auroc``; also logged as scalars so that the tab finds them.
+    """
+    shown = {
+        key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings.items()
+    }
+    logger.log_hyperparams(shown, {tag: value for tag, value in results.items() if value == value})
+    logger.save()
+
+
+def _point(labels: NDArray[np.uint8], scores: NDArray[np.float64], threshold: float) -> dict[str, Any]:
+    """Counts and rates at a threshold, in the form that the figures read."""
+    flagged, positive = scores >= threshold, labels == 1
+    counts = {
+        "tp": int((flagged & positive).sum()),
+        "fn": int((~flagged & positive).sum()),
+        "fp": int((flagged & ~positive).sum()),
+        "tn": int((~flagged & ~positive).sum()),
+    }
+    rates = {
+        "sensitivity": counts["tp"] / max(1, counts["tp"] + counts["fn"]),
+        "specificity": counts["tn"] / max(1, counts["tn"] + counts["fp"]),
+        "ppv": counts["tp"] / max(1, counts["tp"] + counts["fp"]),
+    }
+    return {"threshold": threshold, **counts, **{name: {"value": value} for name, value in rates.items()}}

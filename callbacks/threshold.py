@@ -1,0 +1,50 @@
+"""Recall-oriented threshold tuning: the operating point is fixed on validation and travels with the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from callbacks.predictions import predictions_of
+from evaluation.threshold import OperatingPoint, choose_operating_point
+
+
+class ThresholdTuning(Callback):
+    """After every validation epoch, choose the operating point and store it in the module's ``threshold`` buffer.
+
+    Lightning runs checkpoint callbacks last, so every checkpoint holds the threshold of its own weights. The test path has
+    no way to set it.
+
+    Args:
+        rule: ``certified``, ``empirical`` or ``fixed``.
+        recall: to keep, in (0, 1), counted in positive groups.
+        confidence: of the certified rule, in (0, 1).
+        group_score: ``max`` or ``min`` over a group's images.
+        value: the threshold of rule ``fixed``.
+        positive: name of the positive class.
+    """
+
+    def __init__(
+        self, *, rule: str, recall: float, confidence: float, group_score: str, value: float, positive: str
+    ) -> None:
+        self.rule, self.recall, self.confidence = rule, recall, confidence
+        self.group_score, self.value, self.positive = group_score, value, positive
+        self.operating_point: OperatingPoint | None = None
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fix the operating point on the validation scores just collected."""
+        if trainer.sanity_checking:
+            return
+        module: Any = pl_module
+        rows, scores = module.collected()
+        predictions = predictions_of(trainer.datamodule, rows, scores, self.positive)  # type: ignore[attr-defined]
+        self.operating_point = choose_operating_point(
+            predictions,
+            rule=self.rule,
+            recall=self.recall,
+            confidence=self.confidence,
+            group_score=self.group_score,
+            fixed=self.value,
+        )
+        module.threshold.fill_(self.operating_point.threshold)

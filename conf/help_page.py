@@ -1,0 +1,70 @@
+"""The page that ``python train.py --help`` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from conf.schema import RESEARCH_NOTICE, allowed, declared_options
+
+# What most people change; the rest is in --cfg job and in docs/reference.
+COMMON = (
+    "seed",
+    "resume",
+    "data.root",
+    "data.source",
+    "data.per_class",
+    "data.batch_size",
+    "split.val_fraction",
+    "model.image_size",
+    "model.dropout",
+    "trainer.max_epochs",
+    "trainer.learning_rate",
+    "trainer.patience",
+    "trainer.precision",
+    "threshold.rule",
+    "threshold.recall",
+    "threshold.confidence",
+)
+EXAMPLES = (
+    ("no data at hand: generated phantom images", "python train.py data.source=phantom"),
+    ("your copy of the chest X-rays", "python train.py task=pneumonia model=simple_cnn data.root=PATH/chest_xray"),
+    ("three seeds, one table", "python train.py -m task=pneumonia model=simple_cnn seed=0,1,2"),
+    ("go on after an interruption", "python train.py resume=runs/pneumonia/simple_cnn/DATE_TIME"),
+)
+
+
+def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...]) -> str:
+    """The help text: usage, examples, groups with their choices, common keys with defaults, and where to read on."""
+    lines = [
+        "firstread: train and judge an image classifier for medical screening, and believe the result.",
+        RESEARCH_NOTICE,
+        "",
+        "usage: python train.py [group=choice ...] [key=value ...]",
+        "",
+        "Examples",
+    ]
+    for text, command in EXAMPLES:
+        lines += [f"  {command}", f"      {text}"]
+    lines += ["", "Groups (choose one of each)"]
+    for group in groups:
+        choices = ", ".join(sorted(file.stem for file in (conf_folder / group).glob("*.yaml")))
+        lines.append(f"  {group:<14}{choices}")
+    lines += ["", "Common keys                    default"]
+    declared = declared_options()
+    for key in COMMON:
+        default = OmegaConf.select(config, key)
+        shown = "null" if default is None else str(default)
+        rule = allowed(declared[key])
+        lines.append(f"  {key:<26}   {shown:<12} {declared[key].metadata['help']}" + (f" ({rule})" if rule else ""))
+    lines += [
+        "",
+        "More",
+        "  python train.py --cfg job      show the whole configuration of a run without starting it",
+        "  tensorboard --logdir runs      learning curves, mistakes and HPARAMS of all runs",
+        "  FIRSTREAD_DATA, FIRSTREAD_HOME folders of the data sets and of prepared splits and caches",
+        "  docs/getting-started.md        the first hour",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""The table that ends a multirun: one row a run, read from the run folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+COLUMNS = (
+    "run",
+    "overrides",
+    "seed",
+    "val/auroc",
+    "test/auroc",
+    "sensitivity",
+    "specificity",
+    "threshold",
+    "best epoch",
+)
+
+
+class SweepTable(Callback):
+    """Hydra callback: print and save ``sweep.csv`` when all runs of a multirun have ended."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Collect what the runs left in their folders; a run without metrics is shown as failed."""
+        folder = Path(config.hydra.sweep.dir)
+        rows = [_row(run) for run in sorted(folder.glob("*/config.yaml"), key=lambda file: _number(file.parent.name))]
+        if not rows:
+            return
+        _save(rows, folder / "sweep.csv")
+        _print(rows, folder)
+
+
+def _number(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdigit() else (1_000_000, name)
+
+
+def _row(config_file: Path) -> dict[str, str]:
+    run = config_file.parent
+    config = OmegaConf.load(config_file)
+    row = {"run": run.name, "seed": str(config.seed), "overrides": ""}
+    record = json.loads((run / "run.json").read_text(encoding="utf-8")) if (run / "run.json").is_file() else {}
+    row["overrides"] = " ".join(record.get("overrides", []))
+    if not (run / "metrics.json").is_file():
+        return row | {"val/auroc": "failed"}
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    test = metrics["splits"]["test"]
+    return row | {
+        "val/auroc": _figure(metrics["splits"]["val"]["auroc"]),
+        "test/auroc": _figure(test["auroc"]),
+        "sensitivity": _figure(test["at_threshold"]["sensitivity"]),
+        "specificity": _figure(test["at_threshold"]["specificity"]),
+        "threshold": f"{metrics['threshold']['threshold']:.4f}",
+        "best epoch": str(record.get("best_epoch", "")),
+    }
+
+
+def _figure(interval: dict[str, Any]) -> str:
+    if interval["value"] is None:
+        return "-"
+    if interval["low"] is None:
+        return f"{interval['value']:.3f}"
+    return f"{interval['value']:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
+
+
+def _save(rows: list[dict[str, str]], path: Path) -> None:
+    beside = path.with_suffix(".tmp")
+    with beside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(beside, path)
+
+
+def _print(rows: list[dict[str, str]], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(rows)} runs; test figures at each run's own threshold, with patient-level intervals")
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(row.get(column, "-") for column in COLUMNS))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"saved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
+    )

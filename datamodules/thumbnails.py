@@ -1,0 +1,27 @@
+"""16 x 16 grey thumbnails: what a trivial baseline sees of an image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 16
+
+
+def thumbnails(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Area-averaged grey thumbnails.
+
+    Args:
+        pixels: decoded images, shape ``(n, height, width, channels)``.
+        rows: which of them, shape ``(k,)``.
+
+    Returns:
+        Shape ``(k, 256)``, values 0 to 255.
+    """
+    small = np.empty((len(rows), SIDE * SIDE), dtype=np.uint8)
+    for number, row in enumerate(rows):
+        image = np.ascontiguousarray(pixels[row])
+        grey = image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        small[number] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
+    return small

@@ -1,0 +1,98 @@
+"""From the files of a run to its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from evaluation.figures import (
+    Curve,
+    Estimate,
+    SlopePanel,
+    auroc_forest,
+    confusion_pair,
+    learning_curves,
+    precision_recall,
+    roc,
+    score_histogram,
+    shift_slope,
+)
+from evaluation.figures_curves import Role
+from evaluation.report_files import RunFiles
+from evaluation.report_text import range_of, score, threshold
+
+
+def build_figures(run: RunFiles) -> dict[str, Figure]:
+    """All figures that the files allow, by the name of their file, in the order of the page."""
+    metrics = run.metrics
+    phantom = bool(metrics["phantom"])
+    classes = (metrics["negative_class"], metrics["positive_class"])
+    cut = float(run.threshold["threshold"])
+    test = metrics["splits"]["test"]
+    points = {f"locked threshold {threshold(cut)}": test["at_threshold"], "threshold 0.5": test["at_0.5"]}
+    figures = {
+        "auroc_forest": auroc_forest(_estimates(metrics), phantom=phantom),
+        "confusion": confusion_pair(test["at_0.5"], test["at_threshold"], classes, phantom=phantom),
+        "roc": roc(_curves(run, "auroc"), points, phantom=phantom),
+        "precision_recall": precision_recall(_curves(run, "average_precision"), points, phantom=phantom),
+    }
+    if run.history is not None:
+        best = (run.run or {}).get("best_epoch")
+        figures["learning_curves"] = learning_curves(run.history, best_epoch=best, phantom=phantom)
+    for name, title in (("val", "Scores on validation"), ("test", "Scores on test")):
+        held = run.scores[name]
+        figures[f"scores_{name}"] = score_histogram(
+            held.labels, held.scores, cut, classes, title=title, phantom=phantom
+        )
+    figures["shift"] = shift_slope(_panels(metrics), phantom=phantom)
+    return figures
+
+
+def _estimates(metrics: Mapping[str, Any]) -> list[Estimate]:
+    rows = [
+        Estimate("model, validation", metrics["splits"]["val"]["auroc"]),
+        Estimate("model, test", metrics["splits"]["test"]["auroc"]),
+    ]
+    baseline = metrics.get("baseline")
+    if baseline:
+        rows.append(Estimate("thumbnails, validation", baseline["val"]["auroc"], baseline=True))
+        rows.append(Estimate("thumbnails, test", baseline["test"]["auroc"], baseline=True))
+    return rows
+
+
+def _curves(run: RunFiles, metric: str) -> list[Curve]:
+    """Baseline on test, model on validation, model on test: the last is drawn on top."""
+    splits = run.metrics["splits"]
+    sources: list[tuple[str, str, Role, Mapping[str, Any] | None]] = [
+        ("test", "test", "test", splits["test"]),
+        ("val", "validation", "validation", splits["val"]),
+        ("thumbnail_test", "thumbnails, test", "baseline", (run.metrics.get("baseline") or {}).get("test")),
+    ]
+    curves = []
+    for file, name, role, summary in sources:
+        if file in run.scores and summary is not None:
+            interval = summary.get(metric)
+            value = f" {score(interval['value'])}" if interval else ""
+            within = f" ({range_of(interval)})" if interval and range_of(interval) else ""
+            curves.append(Curve(f"{name}{value}{within}", run.scores[file].labels, run.scores[file].scores, role))
+    return curves
+
+
+def _panels(metrics: Mapping[str, Any]) -> list[SlopePanel]:
+    """One panel a row of the shift table; the baseline beside it where it has the same metric."""
+    baseline = metrics.get("baseline") or {}
+    panels = []
+    for row in metrics["shift"]["table"]:
+        # "Specificity at the threshold": the panel's title has room for the first word.
+        name = row["metric"].split()[0]
+        held = [_baseline_metric(baseline.get(split) or {}, name.lower()) for split in ("val", "test")]
+        panels.append(SlopePanel(name, row["val"], row["test"], held[0], held[1]))
+    return panels
+
+
+def _baseline_metric(split: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
+    """A baseline has no locked threshold: its sensitivity and specificity are those at 0.5."""
+    found = split.get(metric) or (split.get("at_0.5") or {}).get(metric)
+    return found if isinstance(found, Mapping) else None

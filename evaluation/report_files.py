@@ -1,0 +1,156 @@
+"""The files of a run folder that the report is made of, read and checked against each other."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from evaluation.predictions import Predictions, PredictionsError, read_predictions
+
+GALLERY_BYTES: Final = 3_000_000
+MISTAKES: Final = Path("figures") / "mistakes"
+
+
+class ReportError(ValueError):
+    """A run folder from which no honest report can be written."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One picture of the gallery; `picture` is a data URI."""
+
+    entry: dict[str, Any]
+    picture: str
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Everything that the report shows. What an older or partial run lacks is None and listed in `absent`."""
+
+    metrics: dict[str, Any]
+    threshold: dict[str, Any]
+    scores: dict[str, Predictions]
+    history: pd.DataFrame | None
+    data_card: dict[str, Any] | None
+    run: dict[str, Any] | None
+    config: str | None
+    mistakes: list[Mistake] | None
+    mistakes_left_out: int = 0
+    absent: list[str] = field(default_factory=list)
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder.
+
+    Args:
+        folder: Holds metrics.json, threshold.json, predictions/val.csv and predictions/test.csv; everything else is
+            optional.
+
+    Raises:
+        ReportError: A required file is missing, unreadable, or contradicts another one.
+    """
+    metrics = _json(folder, "metrics.json", required=True)
+    threshold = _json(folder, "threshold.json", required=True)
+    assert metrics is not None and threshold is not None
+    if metrics.get("schema") != 1:
+        raise ReportError(f"{folder / 'metrics.json'}: schema is {metrics.get('schema')!r}, this version reads 1.")
+    if threshold["threshold"] != metrics["threshold"]["threshold"]:
+        raise ReportError(
+            f"{folder}: threshold.json says {threshold['threshold']!r} but metrics.json was computed at "
+            f"{metrics['threshold']['threshold']!r}. Evaluate the run again so that both agree."
+        )
+    absent: list[str] = []
+    scores = {name: _scores(folder, name, metrics, required=True, absent=absent) for name in ("val", "test")}
+    for name in ("thumbnail_val", "thumbnail_test"):
+        scores[name] = _scores(folder, name, metrics, required=False, absent=absent)
+    history = folder / "history.csv"
+    config = folder / "config.yaml"
+    absent.extend(path.name for path in (history, config) if not path.is_file())
+    mistakes, left_out = _mistakes(folder, absent)
+    return RunFiles(
+        metrics=metrics,
+        threshold=threshold,
+        scores={name: held for name, held in scores.items() if held is not None},
+        history=_history(history),
+        data_card=_json(folder, "data_card.json", absent=absent),
+        run=_json(folder, "run.json", absent=absent),
+        config=config.read_text(encoding="utf-8") if config.is_file() else None,
+        mistakes=mistakes,
+        mistakes_left_out=left_out,
+        absent=absent,
+    )
+
+
+def _history(path: Path) -> pd.DataFrame | None:
+    """One row an epoch; None where there is no file, or no epoch in it that was validated."""
+    if not path.is_file():
+        return None
+    frame = pd.read_csv(path)
+    lacking = [column for column in ("epoch", "train/loss", "val/loss", "val/auroc") if column not in frame]
+    if lacking:
+        raise ReportError(f"{path} lacks the columns {lacking}; it has {list(frame.columns)}.")
+    return None if frame["val/auroc"].isna().all() else frame
+
+
+def _json(folder: Path, name: str, *, required: bool = False, absent: list[str] | None = None) -> dict[str, Any] | None:
+    path = folder / name
+    if not path.is_file():
+        if required:
+            raise ReportError(f"{path} is missing: evaluate the run first, so that its metrics are on disk.")
+        if absent is not None:
+            absent.append(name)
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path} is no valid JSON ({error}). Evaluate the run again.") from error
+    if not isinstance(content, dict):
+        raise ReportError(f"{path} holds a {type(content).__name__}, expected an object. Evaluate the run again.")
+    return content
+
+
+def _scores(
+    folder: Path, name: str, metrics: dict[str, Any], *, required: bool, absent: list[str]
+) -> Predictions | None:
+    """Labels and scores of one predictions file, checked against the counts in metrics.json."""
+    path = folder / "predictions" / f"{name}.csv"
+    if not path.is_file():
+        if required:
+            raise ReportError(f"{path} is missing: the report draws its curves from it. Predict the split first.")
+        absent.append(f"predictions/{name}.csv")
+        return None
+    positive = metrics["positive_class"]
+    try:
+        held = read_predictions(path, tuple(metrics["classes"]), positive)
+    except PredictionsError as error:
+        raise ReportError(f"{error}. Predict the split again.") from error
+    split = metrics["splits"][name.removeprefix("thumbnail_")]
+    if (len(held), int(held.labels.sum())) != (split["n"], split["n_positive"]):
+        raise ReportError(
+            f"{path} holds {len(held)} images, {int(held.labels.sum())} of them {positive}; metrics.json counted "
+            f"{split['n']} and {split['n_positive']}. Evaluate the run again so that both agree."
+        )
+    return held
+
+
+def _mistakes(folder: Path, absent: list[str]) -> tuple[list[Mistake] | None, int]:
+    """Worst mistakes, false negatives first, as data URIs while they fit into the page's size budget."""
+    path = folder / MISTAKES / "mistakes.json"
+    if not path.is_file():
+        absent.append((MISTAKES / "mistakes.json").as_posix())
+        return None, 0
+    entries = sorted(json.loads(path.read_text(encoding="utf-8")), key=lambda entry: entry["kind"] != "false negative")
+    shown: list[Mistake] = []
+    left = GALLERY_BYTES
+    for entry in entries:
+        picture = folder / MISTAKES / Path(entry["file"]).name
+        content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
+        if content and len(content) <= left:
+            left -= len(content)
+            shown.append(Mistake(entry, f"data:image/png;base64,{content}"))
+    return shown, len(entries) - len(shown)
