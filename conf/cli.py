@@ -6,6 +6,7 @@ Only the standard library, Hydra and OmegaConf are imported here, so a mistake c
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 import typing
@@ -155,8 +156,12 @@ def _check_values(overrides: list[Override], extra: list[str], multirun: bool) -
             full = compose("config", [*base, *extra], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_in_words(error)) from error
-    if swept and not (multirun or str(full.hydra.mode).endswith("MULTIRUN")):
+    several = multirun or str(full.hydra.mode).endswith("MULTIRUN")
+    if swept and not several:
         raise ConfigError(f"{swept[0].input_line} has several values: add -m to run them all.")
+    _check_writable(
+        "hydra.sweep.dir" if several else "hydra.run.dir", str((full.hydra.sweep if several else full.hydra.run).dir)
+    )
     config = composed([*base, *extra])
     for override in swept:
         others = [line for line, other in zip(base, overrides, strict=True) if other is not override]
@@ -167,6 +172,18 @@ def _check_values(overrides: list[Override], extra: list[str], multirun: bool) -
             for value in _values(override):
                 composed([*base, _single(override, value), *extra])
     return config
+
+
+def _check_writable(key: str, folder: str) -> None:
+    """Hydra makes the run folder itself; where it cannot, say so before it fails."""
+    nearest = Path(folder).absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"{key}={folder}: the run folder cannot be made, because {nearest} cannot be written to. "
+            f"Choose another folder with {key}=PATH."
+        )
 
 
 def _single(override: Override, value: str) -> str:
@@ -197,6 +214,7 @@ def _resume_arguments(overrides: list[Override], multirun: bool) -> list[str]:
             f"resume={folder}: no checkpoints/last.ckpt there; the run was stopped before its first epoch ended. "
             "Start it again."
         )
+    _check_writable("resume", str(folder))
     return [f"hydra.run.dir={folder}"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ MAX_PIXELS = 80_000_000  # a radiograph has at most some 20 million; more is a m
 DECODER_VERSION = 1
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # a warning would be printed, and the file read
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _opened(content: bytes, path: Path) -> Image.Image:
         raise UnreadableImageError(f"{path.name}: the file is empty")
     try:
         image = Image.open(io.BytesIO(content))
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"{path.name}: too many pixels") from error
     except Exception as error:  # Pillow's plugins raise many kinds on malformed headers
         raise UnreadableImageError(f"{path.name}: not an image file") from error

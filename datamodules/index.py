@@ -44,7 +44,9 @@ def index_files(
     if missing:
         _inspect(root, merged, missing, on_file)
         save_csv(merged[COLUMNS], memory)
-    return merged[COLUMNS]
+    numbers = ["size", "mtime_ns", "width", "height"]
+    text = ["image_id", "sha256", "mode", "error"]
+    return merged[COLUMNS].astype({**dict.fromkeys(numbers, "int64"), **dict.fromkeys(text, "str")})
 
 
 def save_csv(frame: pd.DataFrame, path: Path) -> None:

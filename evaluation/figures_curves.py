@@ -76,15 +76,20 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, pha
     if best_epoch is None:
         best_epoch = int(scored["epoch"].to_numpy()[int(np.argmax(scored["val/auroc"].to_numpy()))])
     figure = new_figure(
-        "Learning curves", f"{len(history)} epochs; the weights of epoch {best_epoch} were kept", 4.25, phantom=phantom
+        "Learning curves",
+        f"{len(history)} epoch{'s' if len(history) != 1 else ''}; the weights of epoch {best_epoch} were kept",
+        4.25,
+        phantom=phantom,
     )
     upper = add_axes(figure, 0.4, 2.2, 2.66, 1.4)
     lower = add_axes(figure, 0.4, 0.42, 2.66, 1.4)
-    _epoch_lines(upper, history, {"train/loss": "training", "val/loss": "validation"}, digits=3)
-    _epoch_lines(lower, history, {"train/auroc": "training", "val/auroc": "validation"}, digits=3)
-    upper.set_ylim(bottom=0)
+    losses = _epoch_lines(upper, history, {"train/loss": "training", "val/loss": "validation"})
+    aurocs = _epoch_lines(lower, history, {"train/auroc": "training", "val/auroc": "validation"})
+    upper.set_ylim(0, 1.15 * max(float(history[["train/loss", "val/loss"]].max().max()), 1e-6))
     lowest = float(history[[c for c in ("train/auroc", "val/auroc") if c in history]].min().min())
     lower.set_ylim(min(lowest - 0.02, 0.9), 1.0 + 0.1 * (1.0 - min(lowest - 0.02, 0.9)))
+    _name_ends(upper, losses)
+    _name_ends(lower, aurocs)
     axis_names(upper, "", "loss")
     axis_names(lower, "epoch", "AUROC")
     upper.tick_params(labelbottom=False)
@@ -145,7 +150,7 @@ def precision_recall(
     axes.plot([0, 1], [prevalence] * 2, label=f"chance: prevalence {prevalence:.3f}", **_CHANCE)
     unit_square(axes)
     axis_names(axes, "sensitivity (recall)", "positive predictive value (precision)")
-    legend(axes, "upper right" if prevalence < 0.2 else "lower left")
+    legend(axes, "best")
     return figure
 
 
@@ -173,9 +178,9 @@ def cumulative_counts(
     return np.append(0.0, true), np.append(0.0, false)
 
 
-def _epoch_lines(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], *, digits: int) -> None:
-    """Draw the columns that exist and write name and last value at the end of each line."""
-    ends: list[tuple[float, float, str, str]] = []
+def _epoch_lines(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str]) -> list[tuple[float, str, str]]:
+    """Draw the columns that exist; returns last value, name with value, and colour of each line."""
+    ends: list[tuple[float, str, str]] = []
     for column, name in columns.items():
         if column not in history or history[column].notna().sum() == 0:
             continue
@@ -185,15 +190,20 @@ def _epoch_lines(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], 
         alone = "o" if len(rows) == 1 else None
         axes.plot(rows["epoch"], rows[column], color=color, linestyle=style, linewidth=LINE, marker=alone, zorder=3)
         last = float(rows[column].iloc[-1])
-        ends.append((float(rows["epoch"].iloc[-1]), last, f"{name} {last:.{digits}f}", color))
-    axes.autoscale_view()
+        ends.append((last, f"{name} {last:.3f}", color))
+    return ends
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write names and last values beside the lines, apart from each other; the limits must be final."""
     low, high = axes.get_ylim()
-    heights = spread([end[1] for end in ends], (high - low) * 0.115)
-    for (epoch, _, text, color), height in zip(ends, heights, strict=True):
+    heights = spread([end[0] for end in ends], (high - low) * 0.115)
+    for (_, text, color), height in zip(ends, heights, strict=True):
         axes.annotate(
             text,
-            (epoch, height),
-            (7, 0),
+            (1, height),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
             fontsize=SMALL_SIZE + 0.25,

@@ -28,6 +28,7 @@ from evaluation.figures_style import (
 _BINS: Final = 44
 _PROBABILITIES: Final = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 _LOGIT_LIMIT: Final = 10.0
+_ROOM: Final = 12  # letters of a class name that fit beside a cell
 
 
 def confusion(
@@ -103,23 +104,11 @@ def score_histogram(
         for side in (True, False):
             chosen = mine & (alarm == side)
             # The edge at the cut can differ from the cut in the last bit, so that each side is counted by itself.
-            held = (
-                np.clip(logits[chosen], cut + width / 2, None)
-                if side
-                else np.clip(logits[chosen], None, cut - width / 2)
-            )
+            inner = cut + width / 2 if side else cut - width / 2
+            held = np.maximum(logits[chosen], inner) if side else np.minimum(logits[chosen], inner)
             share = np.histogram(held, edges)[0] / max(int(mine.sum()), 1)
             wrong = side != (direction == 1)
-            axes.bar(
-                edges[:-1],
-                direction * share,
-                width,
-                align="edge",
-                color=color,
-                alpha=1.0 if wrong else 0.38,
-                linewidth=0,
-                zorder=2,
-            )
+            axes.stairs(direction * share, edges, fill=True, color=color, alpha=1.0 if wrong else 0.38, linewidth=0)
             top = max(top, float(share.max(initial=0.0)))
     top = max(top, 0.02) * 1.12
     _score_axes(axes, edges, top)
@@ -138,7 +127,7 @@ def short_threshold(threshold: float) -> str:
 
 def _matrix(axes: Axes, point: Mapping[str, Any], classes: Sequence[str], *, size: float, rows: bool = True) -> None:
     """Draw a 2 x 2 matrix: truth downwards, decision to the right; colour is the share of the row."""
-    negative, positive = classes
+    negative, positive = (name if len(name) <= _ROOM else f"{name[: _ROOM - 1]}\u2026" for name in classes)
     cells = (
         (0, 0, point["tn"], "cleared", BLUE),
         (0, 1, point["fp"], "false alarms", VERMILLION),
@@ -218,6 +207,8 @@ def _score_labels(
                 fontweight=bold,
                 color=INK,
                 parse_math=False,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 0.8},
+                zorder=5,
             )
     left = cut > (low + high) / 2
     axes.annotate(

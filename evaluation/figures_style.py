@@ -108,8 +108,8 @@ def unit_square(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
-def legend(axes: Axes, corner: Literal["lower left", "lower right", "upper right"]) -> None:
-    """A frameless key in the corner that the curves leave empty."""
+def legend(axes: Axes, corner: Literal["lower right", "best"]) -> None:
+    """A frameless key in a corner that the curves leave empty; `best` looks for one."""
     key = axes.legend(
         loc=corner,
         fontsize=LABEL_SIZE,

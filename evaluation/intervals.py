@@ -1,26 +1,20 @@
-"""Intervals: Wilson, Clopper-Pearson, and a bootstrap that resamples whole groups."""
+"""Intervals of a proportion (Wilson, Clopper-Pearson) and of bootstrap draws (percentile)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
-from evaluation.metrics import Ranking, log_losses, outcomes, rates, squared_errors
-
 BOOTSTRAP: Final = "group bootstrap"
 WILSON: Final = "wilson"
-# Resamples that share one random stream. A constant, so that results depend on the seed and on nothing else.
-_BLOCK: Final = 16
 _FEWEST_RESAMPLES: Final = 20
-_EXACT_IN_FLOAT32: Final = 2**22
 
 Floats = NDArray[np.float64]
-Seed = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -88,119 +82,16 @@ def percentile_interval(value: float, draws: Floats, confidence: float = 0.95) -
     return Interval(float(value), float(low), float(high), dropped=dropped)
 
 
-def group_draws(
-    groups: NDArray[np.int64], labels: NDArray[np.uint8], resamples: int, seed: Seed
-) -> Iterator[NDArray[np.float32]]:
-    """How often each group is drawn in each resample, block by block.
-
-    Groups are drawn with replacement, as many as there are, separately among groups with a positive image and groups
-    without one.
-
-    Args:
-        groups: shape (n,), codes 0 to g - 1. ``labels``: shape (n,), 1 = positive.
-        resamples: number of resamples. ``seed``: one whole number or several; 0 is a seed like any other.
-
-    Yields:
-        Arrays of shape (at most 16, g): whole numbers. The first resamples are the same however many are asked for.
-    """
-    sizes = np.bincount(groups)
-    positive = np.bincount(groups, weights=labels) > 0
-    strata = [np.flatnonzero(positive & (sizes > 0)), np.flatnonzero(~positive & (sizes > 0))]
-    root = np.random.SeedSequence(seed)
-    for start in range(0, resamples, _BLOCK):
-        generator = np.random.Generator(np.random.PCG64(root.spawn(1)[0]))
-        weights = np.zeros((_BLOCK, len(sizes)), dtype=np.float32)
-        for members in strata:
-            size = len(members)
-            if size:
-                drawn = generator.integers(0, size, size=(_BLOCK, size))
-                drawn += np.arange(_BLOCK)[:, None] * size
-                weights[:, members] = np.bincount(drawn.ravel(), minlength=_BLOCK * size).reshape(_BLOCK, size)
-        yield weights[: min(_BLOCK, resamples - start)]
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Every metric on the data (``values``) and in every resample (``draws``, each of shape (resamples,)).
-
-    Names are ``auroc``, ``average_precision``, ``brier``, ``log_loss`` and ``<threshold name>/<rate>``. Two of these made
-    from the same groups, labels and seed rest on the same resamples, so that their draws may be subtracted.
-    """
-
-    values: dict[str, float]
-    draws: dict[str, Floats]
-    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-
-    def interval(self, name: str, confidence: float = 0.95) -> Interval:
-        """Estimate and percentile interval of one metric."""
-        return percentile_interval(self.values[name], self.draws[name], confidence)
-
-
-def difference_interval(name: str, first: Bootstrap, second: Bootstrap, confidence: float = 0.95) -> Interval:
-    """Interval of ``first - second``: paired when both rest on the same resamples, independent otherwise."""
-    value = first.values[name] - second.values[name]
-    return percentile_interval(value, first.draws[name] - second.draws[name], confidence)
-
-
-def bootstrap(
-    labels: NDArray[np.uint8],
-    scores: Floats,
-    groups: NDArray[np.int64],
-    thresholds: Mapping[str, float],
-    resamples: int = 2000,
-    seed: Seed = 0,
-    *,
-    ranked: bool = True,
-) -> Bootstrap:
-    """All metrics on the data and in resamples of whole groups.
-
-    Args:
-        labels: shape (n,), 1 = positive. ``scores``: shape (n,), in [0, 1]. ``groups``: shape (n,), codes from 0.
-        thresholds: by name; positive if and only if score >= threshold.
-        ranked: also AUROC, average precision, Brier score and log loss.
-
-    Returns:
-        Rates from one matrix product over groups, ranks from one sort. A resample that lost a class which the data have
-        is NaN in every metric.
-
-    Raises:
-        ValueError: no image, scores that are not finite, or arrays of different lengths.
-    """
-    if not len(labels) == len(scores) == len(groups) or len(labels) == 0:
-        raise ValueError(
-            f"{len(labels)} labels, {len(scores)} scores, {len(groups)} groups: expected equally many, not 0."
-        )
-    if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity; nothing can be computed from them.")
-    table = _group_table(labels, scores, groups, thresholds)
-    ranking = Ranking(labels, scores, groups) if ranked else None
-    parts: list[dict[str, Floats]] = []
-    dtype = np.float32 if len(labels) < _EXACT_IN_FLOAT32 else np.float64
-    for weights in group_draws(groups, labels, resamples, seed):
-        parts.append(_evaluate(weights.astype(dtype, copy=False), table, ranking, tuple(thresholds)))
-    whole = _evaluate(np.ones((1, table.shape[0])), table, ranking, tuple(thresholds))
-    cells = table.sum(axis=0)[3:].round().astype(np.int64).reshape(-1, 4)
-    return Bootstrap(
-        values={name: float(value[0]) for name, value in whole.items()},
-        draws={name: np.concatenate([part[name] for part in parts]) for name in whole},
-        counts=dict(zip(thresholds, cells, strict=True)),
-    )
-
-
-def _group_table(
-    labels: NDArray[np.uint8], scores: Floats, groups: NDArray[np.int64], thresholds: Mapping[str, float]
-) -> Floats:
-    """Sums within each group: positives, squared errors, log losses, then tp, fn, fp, tn of each threshold."""
-    columns = [labels.astype(np.float64), squared_errors(labels, scores), log_losses(labels, scores)]
-    for threshold in thresholds.values():
-        columns.extend(outcomes(labels, scores, threshold).astype(np.float64).T)
-    n_groups = int(groups.max()) + 1
-    table = np.stack([np.bincount(groups, weights=column, minlength=n_groups) for column in columns], axis=1)
-    sizes = np.bincount(groups, minlength=n_groups)
-    return np.concatenate([table[:, :1], table[:, 1:3], table[:, 3:]], axis=1) if len(sizes) else table
-
-
-def _evaluate(
-    weights: NDArray[np.floating], table: Floats, ranking: Ranking | None, names: tuple[str, ...]
-) -> dict[str, Floats]:
-    raise NotImplementedError
+def format_interval(interval: Mapping[str, Any] | Interval, percent: bool = False) -> str:
+    """``0.953 (0.936-0.968)``, or ``95.3 % (93.6-96.8)``; ``n/a`` where there is no value."""
+    held = interval.to_dict() if isinstance(interval, Interval) else interval
+    value, low, high = held["value"], held["low"], held["high"]
+    if value is None:
+        return "n/a"
+    scale, digits, unit = (100, 1, " %") if percent else (1, 3, "")
+    # Adding zero turns a rounded -0.0 into 0.0.
+    texts = [f"{round(scale * end, digits) + 0.0:.{digits}f}" for end in (value, low, high) if end is not None]
+    if len(texts) < 3:
+        return texts[0] + unit
+    between = " to " if low < 0 else "-"
+    return f"{texts[0]}{unit} ({texts[1]}{between}{texts[2]})"

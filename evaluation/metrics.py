@@ -59,9 +59,8 @@ def rates(tp: ArrayLike, fn: ArrayLike, fp: ArrayLike, tn: ArrayLike) -> dict[st
     positives, negatives, flagged, cleared = tp + fn, fp + tn, tp + fp, fn + tn
     with np.errstate(divide="ignore", invalid="ignore"):
         sensitivity, specificity = tp / positives, tn / negatives
-        # Root by root: the product of four sums overflows nothing, but loses digits.
-        product = np.sqrt(positives) * np.sqrt(negatives) * np.sqrt(flagged) * np.sqrt(cleared)
-        mcc = np.where((flagged == 0) | (cleared == 0), 0.0, (tp * tn - fp * fn) / product)
+        scale = np.sqrt(positives * negatives * flagged * cleared)
+        mcc = np.where((flagged == 0) | (cleared == 0), 0.0, (tp * tn - fp * fn) / scale)
         return {
             "accuracy": (tp + tn) / (positives + negatives),
             "balanced_accuracy": (sensitivity + specificity) / 2,

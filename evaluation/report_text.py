@@ -29,7 +29,7 @@ def value_of(interval: Mapping[str, Any]) -> str:
 
 
 def range_of(interval: Mapping[str, Any]) -> str:
-    """The interval alone: `0.936-0.968` with an en dash, or `to` where an end is negative; empty where there is none."""
+    """The interval alone: `0.936-0.968` with an en dash, `to` before a negative end; empty where there is none."""
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
         return ""

@@ -1,40 +1,51 @@
-"""The operating point: a threshold fixed on validation that keeps its recall.
-
-The certified rule is an exact, distribution-free order-statistic bound. Let s_(1) <= ... <= s_(n) be the scores of the positive
-validation groups, exchangeable with future ones. With the threshold at s_(m+1), true recall R follows at least
-Beta(n - m, m + 1), so ``P(R >= r) >= 1 - d`` if and only if ``P(Bin(n, 1 - r) <= m) <= d``. The number of misses m depends on
-(n, r, d) only, not on the scores, so nothing has to be corrected for having looked at them; ties only raise recall.
-"""
+"""The operating point: chosen on validation by a rule, with what it promises and what it costs."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from fractions import Fraction
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, betabinom, binom
 
-from evaluation.metrics import Scores
+from evaluation import certificate
+from evaluation.metrics import counts_at, rates_of
 from evaluation.predictions import Predictions
+from evaluation.wording import percent, plural, short
 
-RULES = ("certified", "empirical", "fixed")
+RULES: Final = ("certified", "empirical", "fixed")
+GROUP_SCORES: Final = ("max", "min")
+
+Floats = NDArray[np.float64]
+
+
+class Infeasible(ValueError):
+    """Too few positive groups for the certificate that was asked for.
+
+    Attributes:
+        n: groups there are. ``needed``: groups that would do. ``certifiable``: recall that flagging all n certifies.
+    """
+
+    def __init__(self, n: int, needed: int, certifiable: float) -> None:
+        super().__init__(
+            f"{n} positive groups; at least {needed} are needed; these certify a recall of {certifiable:.4f}."
+        )
+        self.n, self.needed, self.certifiable = n, needed, certifiable
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold with everything that is promised about it; the fields are those of threshold.json.
+    """A threshold, how it was chosen, and what it promises; the fields of ``threshold.json``.
 
     Attributes:
-        threshold: positive if and only if score >= threshold; one of the scores seen on validation, in full precision.
-        rule: the rule that gave it. ``requested_rule``: the one asked for; ``fallback_reason`` says why they differ.
-        n_groups: positive validation groups. ``misses_allowed``: how many of them may fall below the threshold.
-        recall_lower_bound: certified with the stated confidence; None without a certificate.
-        expected_recall: mean true recall over validation draws, (n - m) / (n + 1); None without a certificate.
-        selection_optimistic: the same validation part has chosen the best epoch, so the bound is a little optimistic.
-        price: sensitivity, specificity and group recall on validation at 0.5 and under the two rules.
+        threshold: positive if and only if score >= threshold. One of the validation scores (unless the rule is fixed), so
+            that the comparison is exact in float64, and in float32 for float32 scores.
+        n_groups: positive groups on validation. ``misses_allowed``: of these, how many the rule gives up at most.
+        recall_lower_bound: certified with ``confidence``; None unless the rule is certified.
+        expected_recall: mean true recall in new groups; None for a fixed threshold.
+        selection_optimistic: the same validation images chose the weights.
+        price: what each rule finds and costs on validation.
     """
 
     threshold: float
@@ -56,193 +67,216 @@ class OperatingPoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "price": list(self.price)}
+        return {**asdict(self), "price": [dict(row) for row in self.price]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> OperatingPoint:
+        """The operating point that :meth:`to_dict` described.
+
+        Raises:
+            ValueError: a field is missing or the threshold is no finite number.
+        """
+        names = [item.name for item in fields(cls)]
+        lacking = [name for name in names if name not in content]
+        if lacking:
+            raise ValueError(f"the stored threshold lacks {lacking}. Choose the threshold again.")
+        held = {name: content[name] for name in names}
+        if not isinstance(held["threshold"], float | int) or not np.isfinite(held["threshold"]):
+            raise ValueError(f"the stored threshold is {held['threshold']!r}, expected a finite number.")
+        return cls(
+            **{**held, "threshold": float(held["threshold"]), "price": tuple(dict(row) for row in held["price"])}
+        )
 
 
-def certified_misses(n: int, recall: float, confidence: float) -> int:
-    """Most misses m among n positive groups that still certify the recall; -1 if even none is too many.
+def certified_threshold(scores: Floats, recall: float = 0.95, confidence: float = 0.95) -> tuple[float, int]:
+    """The highest threshold that keeps the recall with the stated confidence, and the misses m it allows.
 
     Args:
-        n: number of positive groups. ``recall``, ``confidence``: in (0, 1).
+        scores: one score for each positive group, shape (n,), finite.
+
+    Returns:
+        ``(threshold, m)``: the (m + 1)-th smallest score.
+
+    Raises:
+        Infeasible: n is too small. ValueError: no score, or one that is not finite.
     """
-    misses, delta = -1, 1 - confidence
-    while misses + 1 < n and binom.cdf(misses + 1, n, 1 - recall) <= delta:
-        misses += 1
-    return misses
+    ordered = _ordered(scores)
+    misses = certificate.certified_misses(len(ordered), recall, confidence)
+    if misses is None:
+        n = len(ordered)
+        needed = certificate.minimum_groups(recall, confidence)
+        raise Infeasible(n, needed, certificate.certifiable_recall(n, confidence))
+    return float(ordered[misses]), misses
 
 
-def groups_needed(recall: float, confidence: float) -> int:
-    """Fewest positive groups that can certify the recall at all (with no miss): ``ceil(log d / log r)``."""
-    return math.ceil(math.log(1 - confidence) / math.log(recall) - 1e-12)
+def empirical_threshold(scores: Floats, recall: float = 0.95) -> tuple[float, int]:
+    """The highest threshold with at least this recall on these groups (no promise), and the misses it allows.
+
+    Arguments, result and errors as in :func:`certified_threshold`, save that it is never infeasible.
+    """
+    ordered = _ordered(scores)
+    misses = certificate.empirical_misses(len(ordered), recall)
+    return float(ordered[misses]), misses
 
 
-def empirical_misses(n: int, recall: float) -> int:
-    """Most misses among n groups with an observed recall of at least ``recall``, counted in exact fractions."""
-    return math.floor(n * (1 - Fraction(str(recall))))
+def positive_group_scores(predictions: Predictions, group_score: str = "max") -> Floats:
+    """One score for each group with a positive image, shape (number of such groups,), in the order of the group names.
 
-
-def recall_bound(n: int, misses: int, confidence: float) -> float:
-    """Lower bound of true recall when the threshold passes ``misses`` of n groups: ``BetaInv(1 - c; n - m, m + 1)``."""
-    return float(beta.ppf(1 - confidence, n - misses, misses + 1))
+    Args:
+        group_score: ``max`` (found if any of its positive images is flagged) or ``min`` (only if all are).
+    """
+    if group_score not in GROUP_SCORES:
+        raise ValueError(f"group score is {group_score!r}; expected one of {list(GROUP_SCORES)}.")
+    positive = predictions.labels == 1
+    groups, scores = predictions.groups[positive], predictions.scores[positive]
+    start = -np.inf if group_score == "max" else np.inf
+    held = np.full(len(predictions.group_names), start)
+    (np.maximum if group_score == "max" else np.minimum).at(held, groups, scores)
+    return held[np.isfinite(held)]
 
 
 def choose_operating_point(
     predictions: Predictions,
-    *,
     rule: str = "certified",
     recall: float = 0.95,
     confidence: float = 0.95,
     group_score: str = "max",
     fixed: float = 0.5,
+    *,
+    group_name: str = "group",
+    selection_optimistic: bool = True,
 ) -> OperatingPoint:
-    """Fix the threshold on validation predictions.
-
-    With too few positive groups for a certificate the certified rule falls back to the empirical one and says so.
+    """Fix the threshold on validation.
 
     Args:
         predictions: of the validation part.
-        rule: ``certified``, ``empirical`` (largest threshold whose observed group recall reaches the target) or ``fixed``.
-        recall, confidence: in (0, 1).
-        group_score: ``max`` or ``min``, see :meth:`Predictions.positive_group_scores`.
-        fixed: the threshold of rule ``fixed``.
+        rule: ``certified``, ``empirical`` or ``fixed``. Where validation has too few positive groups to certify the
+            recall, the empirical rule is used and the result says so.
+        recall: to keep, in (0, 1), counted in positive groups. ``confidence``: of the certified rule, in (0, 1).
+        group_score: ``max`` or ``min`` over the positive images of a group.
+        fixed: the threshold of rule ``fixed``, in [0, 1]; held to the precision of float32.
+        group_name: what a group is called in sentences.
+        selection_optimistic: the same images chose the weights, so that the promise is a little optimistic.
 
     Raises:
-        ValueError: if there is no positive group, or the rule is unknown.
+        ValueError: an unknown rule, a value outside its range, or no positive image for a rule that needs one.
     """
     if rule not in RULES:
-        raise ValueError(f"there is no threshold rule {rule!r}; available: {', '.join(RULES)}")
-    scores = np.sort(predictions.positive_group_scores(group_score))
-    n = len(scores)
-    if n == 0:
-        raise ValueError(f"validation holds no {predictions.positive_class} image, so no threshold can be fixed on it")
-    certified = certified_misses(n, recall, confidence)
+        raise ValueError(f"threshold rule is {rule!r}; expected one of {list(RULES)}.")
+    if not 0.0 <= fixed <= 1.0:
+        raise ValueError(f"fixed threshold is {fixed!r}; expected a number from 0 to 1.")
+    scores = positive_group_scores(predictions, group_score)
+    n, positive = len(scores), predictions.positive_class
+    # Checks recall and confidence for every rule.
+    allowed = certificate.certified_misses(n, recall, confidence)
     used, reason = rule, None
-    if rule == "certified" and certified < 0:
-        used = "empirical"
-        reason = (
-            f"validation holds {n} positive groups; certifying a recall of {recall:g} with confidence {confidence:g} needs at "
-            f"least {groups_needed(recall, confidence)}. Flagging every one of the {n} would certify {recall_bound(n, 0, confidence):.3f}."
+    if rule != "fixed" and n == 0:
+        raise ValueError(
+            f"validation holds no {positive} image, so no threshold can be chosen by the {rule} rule. "
+            "Enlarge the validation part, or use the fixed rule."
         )
-    misses = {"certified": certified, "empirical": empirical_misses(n, recall)}.get(used, int((scores < fixed).sum()))
-    threshold = fixed if used == "fixed" else float(scores[misses])
-    promised = used == "certified"
-    bound = recall_bound(n, misses, confidence) if promised else None
-    return OperatingPoint(
+    if rule == "certified" and allowed is None:
+        used, reason = "empirical", _why_not(n, recall, confidence, positive, group_name)
+    threshold, misses = _apply(used, scores, recall, confidence, fixed)
+    certified = used == "certified"
+    point = OperatingPoint(
         threshold=threshold,
         rule=used,
         requested_rule=rule,
         fallback_reason=reason,
-        target_recall=recall,
-        confidence=confidence,
+        target_recall=float(recall),
+        confidence=float(confidence),
         group_score=group_score,
         n_groups=n,
         misses_allowed=misses,
-        recall_lower_bound=bound,
-        expected_recall=(n - misses) / (n + 1) if promised else None,
-        selection_optimistic=used != "fixed",
-        positive_class=predictions.positive_class,
+        recall_lower_bound=certificate.recall_lower_bound(n, misses, confidence) if certified else None,
+        expected_recall=None if used == "fixed" else certificate.expected_recall(n, misses),
+        selection_optimistic=selection_optimistic,
+        positive_class=positive,
         negative_class=predictions.negative_class,
-        price=_price(predictions, scores, certified, recall, group_score),
-        statement=_statement(used, threshold, n, misses, recall, confidence, bound, reason),
+        price=_prices(predictions, scores, recall, confidence, group_name, threshold if used == "fixed" else None),
+        statement="",
     )
+    return OperatingPoint(**{**point.__dict__, "statement": _statement(point, group_name)})
 
 
-def _price(
-    predictions: Predictions, scores: NDArray[np.float64], certified: int, recall: float, group_score: str
-) -> tuple[dict[str, Any], ...]:
-    """What each rule costs in specificity, on validation."""
-    images = Scores(predictions.labels, predictions.scores, predictions.groups)
-    rows = [("0.5", 0.5, "the usual default")]
-    rows.append(
-        ("empirical", float(scores[empirical_misses(len(scores), recall)]), "reaches the target on validation only")
-    )
-    if certified >= 0:
-        rows.append(("certified", float(scores[certified]), "keeps the target with the stated confidence"))
-    found = []
-    for name, threshold, note in rows:
-        at = images.at_threshold(images.ones(), threshold, group_score)
-        figures = {key: _or_none(at[key][0]) for key in ("sensitivity", "specificity", "group_recall")}
-        found.append({"rule": name, "threshold": threshold, **figures, "note": note})
-    if certified < 0:
-        nothing = {"threshold": None, "sensitivity": None, "specificity": None, "group_recall": None}
-        found.append({"rule": "certified", **nothing, "note": "not certifiable: too few positive groups on validation"})
-    return tuple(found)
+def _ordered(scores: Floats) -> Floats:
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    if len(ordered) == 0:
+        raise ValueError("there is no positive group to choose a threshold from.")
+    if not np.isfinite(ordered).all():
+        raise ValueError("scores hold NaN or infinity; no threshold can be chosen from them.")
+    return ordered
 
 
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _statement(
-    rule: str,
-    threshold: float,
-    n: int,
-    misses: int,
-    recall: float,
-    confidence: float,
-    bound: float | None,
-    reason: str | None,
-) -> str:
-    if rule == "fixed":
-        return f"The threshold {threshold:.4g} was set by hand; it passes {misses} of {n} positive validation groups."
+def _apply(rule: str, scores: Floats, recall: float, confidence: float, fixed: float) -> tuple[float, int]:
+    if rule == "certified":
+        return certified_threshold(scores, recall, confidence)
     if rule == "empirical":
-        why = f" The certified rule was not possible: {reason}" if reason else ""
-        return (
-            f"At {threshold:.4g}, {n - misses} of {n} positive validation groups are found. This is an observation, not a "
-            f"promise: on new data the recall falls below {recall:g} about as often as not.{why}"
+        return empirical_threshold(scores, recall)
+    exact = float(np.float32(fixed))
+    return exact, int((scores < exact).sum())
+
+
+def _prices(
+    predictions: Predictions, scores: Floats, recall: float, confidence: float, group_name: str, fixed: float | None
+) -> tuple[dict[str, Any], ...]:
+    """A row for 0.5, for the fixed threshold if that is another one, and for the two rules."""
+    n, positive = len(scores), predictions.positive_class
+    rows = [_price(predictions, scores, "0.5", 0.5, "the usual default")]
+    if fixed is not None and fixed != 0.5:
+        rows.append(_price(predictions, scores, "fixed", fixed, "set by hand"))
+    if n == 0:
+        note = f"validation holds no {positive} {group_name}"
+        return tuple(rows + [_price(predictions, scores, rule, None, note) for rule in ("empirical", "certified")])
+    threshold, misses = empirical_threshold(scores, recall)
+    note = f"misses at most {misses} of {plural(n, group_name)} on validation; no promise about others"
+    rows.append(_price(predictions, scores, "empirical", threshold, note))
+    try:
+        threshold, misses = certified_threshold(scores, recall, confidence)
+    except Infeasible as error:
+        note = f"not possible with {plural(n, group_name)}; at least {error.needed} are needed"
+        rows.append(_price(predictions, scores, "certified", None, note))
+    else:
+        note = (
+            f"misses at most {misses} of {plural(n, group_name)} on validation; a recall of at least {percent(recall)} "
+            f"with {percent(confidence)} confidence"
         )
+        rows.append(_price(predictions, scores, "certified", threshold, note))
+    return tuple(rows)
+
+
+def _price(predictions: Predictions, scores: Floats, rule: str, threshold: float | None, note: str) -> dict[str, Any]:
+    found: dict[str, float | None] = dict.fromkeys(("sensitivity", "specificity", "group_recall"))
+    if threshold is not None:
+        rates = rates_of(counts_at(predictions.labels, predictions.scores, threshold))
+        values = {name: rates[name] for name in ("sensitivity", "specificity")}
+        values["group_recall"] = float((scores >= threshold).mean()) if len(scores) else float("nan")
+        found = {name: value if np.isfinite(value) else None for name, value in values.items()}
+    return {"rule": rule, "threshold": threshold, **found, "note": note}
+
+
+def _why_not(n: int, recall: float, confidence: float, positive: str, group_name: str) -> str:
+    needed, best = certificate.minimum_groups(recall, confidence), certificate.certifiable_recall(n, confidence)
     return (
-        f"At {threshold:.4g}, {n - misses} of {n} positive validation groups are found. With {confidence:.0%} confidence the true "
-        f"recall on patients like these is at least {bound:.3f} (target {recall:g}). The same validation part chose the best "
-        "epoch, so this is slightly optimistic; and it does not hold on data of another kind."
+        f"Validation holds {n} {positive} {plural(n, group_name, number=False)}; certifying a recall of {percent(recall)} "
+        f"with {percent(confidence)} confidence needs at least {needed}. Flagging all {n} would certify {percent(best, 1)}."
     )
 
 
-@dataclass(frozen=True)
-class Promise:
-    """What the certificate lets one expect of a test part, and what came.
-
-    Attributes:
-        expected_misses: mean of the beta-binomial distribution of test misses.
-        misses_99: its 99 % quantile; more misses than that reject that test and validation are alike.
-        probability_test_meets_target: chance that the test part shows the target recall although all is well.
-    """
-
-    test_positive_groups: int
-    test_misses: int
-    expected_misses: float
-    misses_99: int
-    probability_test_meets_target: float
-    kept: bool
-    sentence: str
-
-
-def promise(point: OperatingPoint, test: Predictions) -> Promise | None:
-    """Compare the test part with what the certificate predicts; None without a certificate or positive test groups.
-
-    Misses among n' test groups follow BetaBinomial(n', m + 1, n - m) when test and validation groups are exchangeable.
-    """
-    scores = test.positive_group_scores(point.group_score)
-    total = len(scores)
-    if point.rule != "certified" or total == 0:
-        return None
-    future = betabinom(total, point.misses_allowed + 1, point.n_groups - point.misses_allowed)
-    misses = int((scores < point.threshold).sum())
-    most = int(future.ppf(0.99))
-    allowed = math.floor(total * (1 - Fraction(str(point.target_recall))))
-    kept = misses <= most
-    verdict = (
-        f"The promise held: {misses} of {total} positive test groups were missed; up to {most} are compatible with it."
-        if kept
-        else f"The promise was broken: {misses} of {total} positive test groups were missed, at most {most} are compatible with "
-        "it. The test data differ from the validation data."
-    )
-    return Promise(
-        test_positive_groups=total,
-        test_misses=misses,
-        expected_misses=float(future.mean()),
-        misses_99=most,
-        probability_test_meets_target=float(future.cdf(allowed)),
-        kept=kept,
-        sentence=verdict,
+def _statement(point: OperatingPoint, group_name: str) -> str:
+    """One sentence on what the threshold means."""
+    n, positive = point.n_groups, point.positive_class
+    start = f"An image is called {positive} when its score is at least {short(point.threshold)}"
+    groups = plural(n, f"{positive} {group_name}")
+    if point.rule == "fixed":
+        return f"{start}, a value set by hand that promises no recall; on validation it misses {point.misses_allowed} of {groups}."
+    found = f"on validation this misses at most {point.misses_allowed} of {groups}"
+    if point.rule == "empirical":
+        return f"{start}; {found}, a recall of at least {percent(point.target_recall)} there, with no promise for other {group_name}s."
+    optimistic = "; the same validation images chose the weights, so the promise is a little optimistic"
+    return (
+        f"{start}; {found}, and so at least {percent(point.target_recall)} of all future {positive} {group_name}s are found, with "
+        f"{percent(point.confidence)} confidence, as long as they resemble those of validation"
+        f"{optimistic if point.selection_optimistic else ''}."
     )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -197,7 +197,8 @@ def test_histogram_loses_no_image_and_splits_at_the_threshold(threshold: float) 
     labels = np.array([1, 1, 1, 1, 0, 0, 0, 0], dtype=np.uint8)
     values = np.array([0.0, 0.2, 0.9999, 1.0, 0.0, 0.2, 0.19999999, 1.0])
     figure = score_histogram(labels, values, threshold, CLASSES)
-    heights = [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+    steps = [patch.get_data()[0] for patch in figure.axes[0].patches if isinstance(patch, StepPatch)]
+    heights = np.concatenate(steps).tolist()
     assert sum(height for height in heights if height > 0) == pytest.approx(1)
     assert sum(height for height in heights if height < 0) == pytest.approx(-1)
     text = words(figure)

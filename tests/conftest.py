@@ -1,0 +1,64 @@
+"""Tiny images and folders for all tests; nothing is downloaded and nothing is committed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write_image(path: Path, seed: int, size: int = 24) -> None:
+    """A small grey JPEG of random blocks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = np.random.default_rng(seed).integers(0, 256, size=(6, 6), dtype=np.uint8)
+    assert cv2.imwrite(str(path), cv2.resize(blocks, (size, size), interpolation=cv2.INTER_CUBIC))
+
+
+def make_chest_xray(root: Path, train_patients: int = 40, test_patients: int = 8) -> Path:
+    """A folder in the Kermany layout: per part as many normal as pneumonia patients, every third with two images."""
+    seed = 0
+    for part, patients, first in (("train", train_patients, 1), ("test", test_patients, 500)):
+        for number in range(first, first + patients):
+            for image in range(1, 3 if number % 3 == 0 else 2):
+                kind = "bacteria" if number % 2 else "virus"
+                write_image(root / part / "NORMAL" / f"IM-{number:04d}-{image:04d}.jpeg", seed := seed + 1)
+                write_image(root / part / "PNEUMONIA" / f"person{number}_{kind}_{seed}.jpeg", seed := seed + 1)
+    return root
+
+
+@pytest.fixture
+def chest_xray(tmp_path: Path) -> Path:
+    return make_chest_xray(tmp_path / "chest_xray")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets; the test is skipped, with the reason, where there is none."""
+    named = os.environ.get("FIRSTREAD_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not (folder / "chest_xray" / "train").is_dir():
+        pytest.skip(f"no real images: {folder / 'chest_xray'} does not exist; set FIRSTREAD_DATA to have this test run")
+    return folder
+
+
+def run_train(
+    *arguments: str, home: Path, cwd: Path | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """``python train.py ...`` as a user types it."""
+    environment = {**os.environ, "FIRSTREAD_HOME": str(home), "FIRSTREAD_DATA": str(home / "no_data"), "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd or home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

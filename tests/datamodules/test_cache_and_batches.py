@@ -1,0 +1,185 @@
+"""Pixels are never stale, batches depend on (seed, epoch) only, and no row is lost or repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.augmentation import Augmentation
+from datamodules.batches import BatchSampler, CachedImages
+from datamodules.cache import cache_key, open_cache
+from datamodules.datamodule import workers_for_this_machine
+from datamodules.errors import UnreadableImageError
+from datamodules.images import inspect_image, read_image
+from datamodules.index import index_files
+from datamodules.prepared import prepare
+from datamodules.thumbnails import thumbnails
+from tests.conftest import write_image
+
+AUGMENT = {"rotate": 8.0, "translate": 0.04, "scale": 0.08, "brightness": 0.15, "contrast": 0.15}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "images" / f"{number}.jpeg" for number in range(70)]
+    for number, path in enumerate(paths):
+        write_image(path, number)
+    return paths
+
+
+def hashes(paths: list[Path]) -> list[str]:
+    return [inspect_image(path).sha256 for path in paths]
+
+
+def test_cache_holds_the_decoded_images(files: list[Path], tmp_path: Path) -> None:
+    counted: list[int] = []
+    pixels = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1, on_image=counted.append)
+    assert pixels.shape == (70, 16, 16, 1)
+    assert sum(counted) == 70
+    for row in (0, 33, 69):
+        assert (pixels[row] == read_image(files[row], 16, 1)).all()
+    again = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1, on_image=counted.append)
+    assert sum(counted) == 70, "the second time nothing is decoded"
+    assert (again == pixels).all()
+    assert not again.flags.writeable
+
+
+def test_a_changed_file_or_setting_is_another_cache(files: list[Path], tmp_path: Path) -> None:
+    before = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1).copy()
+    write_image(files[5], 999)
+    after = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1)
+    assert (after[5] != before[5]).any()
+    assert (after[5] == read_image(files[5], 16, 1)).all()
+    keys = {
+        cache_key(["a", "b"], 16, 1),
+        cache_key(["b", "a"], 16, 1),
+        cache_key(["a", "b"], 17, 1),
+        cache_key(["a", "b"], 16, 3),
+    }
+    assert len(keys) == 4
+
+
+def test_an_interrupted_build_leaves_nothing(files: list[Path], tmp_path: Path) -> None:
+    contents = hashes(files)
+    files[40].write_bytes(b"broken")
+    with pytest.raises(UnreadableImageError, match=r"40\.jpeg"):
+        open_cache(tmp_path / "cache", files, contents, size=16, channels=1)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_damaged_cache_is_built_again(files: list[Path], tmp_path: Path) -> None:
+    contents = hashes(files)
+    good = open_cache(tmp_path / "cache", files, contents, size=16, channels=1).copy()
+    path = next((tmp_path / "cache").glob("*.npy"))
+    path.write_bytes(path.read_bytes()[:-100])
+    assert (open_cache(tmp_path / "cache", files, contents, size=16, channels=1) == good).all()
+
+
+def test_the_index_is_remembered_and_sees_changes(files: list[Path], tmp_path: Path) -> None:
+    root, ids = files[0].parent, [path.name for path in files]
+    read: list[int] = []
+    first = index_files(root, ids, tmp_path / "index.csv", read.append)
+    assert sum(read) == 70
+    assert index_files(root, ids, tmp_path / "index.csv", read.append).equals(first)
+    assert sum(read) == 70
+    files[3].write_bytes(files[3].read_bytes()[:60])
+    again = index_files(root, ids, tmp_path / "index.csv", read.append)
+    assert sum(read) == 71
+    assert "truncated" in again.loc[3, "error"] or "not an image" in again.loc[3, "error"]
+
+
+def test_every_row_once_and_the_last_batch_of_one_too() -> None:
+    sampler = BatchSampler(np.arange(33), 32, seed=0)
+    plans = list(sampler)
+    assert [len(plan.rows) for plan in plans] == [32, 1]
+    assert sorted(np.concatenate([plan.rows for plan in plans]).tolist()) == list(range(33))
+
+
+def batches(epoch: int, workers: int, seed: int = 0) -> list[torch.Tensor]:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 16, 16, 1), dtype=np.uint8)
+    dataset = CachedImages(pixels, np.zeros(48, dtype=np.int64), Augmentation(AUGMENT))
+    sampler = BatchSampler(np.arange(48), 16, seed)
+    sampler.set_epoch(epoch)
+    return [batch["image"] for batch in DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)]
+
+
+def test_augmentation_does_not_depend_on_workers() -> None:
+    for alone, with_workers in zip(batches(3, 0), batches(3, 2), strict=True):
+        assert torch.equal(alone, with_workers)
+
+
+def test_epochs_and_seeds_and_batches_differ() -> None:
+    first = batches(0, 0)
+    assert not torch.equal(torch.cat(first), torch.cat(batches(1, 0)))
+    assert not torch.equal(torch.cat(first), torch.cat(batches(0, 0, seed=1)))
+    assert torch.equal(torch.cat(first), torch.cat(batches(0, 0)))
+    same = np.full((2, 16, 16, 1), 100, dtype=np.uint8)
+    same[:, 4:8] = 200
+    changed = Augmentation(AUGMENT)(same, seed=5)
+    assert (changed[0] != changed[1]).any(), "two images of one batch are changed differently"
+
+
+def test_batch_layout() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    sampler = BatchSampler(np.array([2, 5, 7]), 4, None)
+    batch = CachedImages(pixels, np.arange(8))[next(iter(sampler))]
+    assert batch["image"].shape == (3, 3, 12, 12)
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["row"].tolist() == batch["target"].tolist() == [2, 5, 7]
+    assert (batch["image"][1].permute(1, 2, 0).numpy() == pixels[5]).all()
+
+
+def test_no_augmentation_is_no_copy_and_no_change() -> None:
+    augmentation = Augmentation({"name": "none"})
+    images = np.zeros((2, 4, 4, 1), dtype=np.uint8)
+    assert not augmentation.active
+    assert augmentation(images, 0) is images
+
+
+def test_thumbnails_are_area_averages() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype=np.uint8)
+    small = thumbnails(pixels, np.array([2]))
+    expected = pixels[2, ..., 0].reshape(16, 2, 16, 2).mean(axis=(1, 3)).ravel()
+    assert np.abs(small[0] - expected).max() <= 1
+
+
+def test_workers_are_few_on_small_machines() -> None:
+    assert workers_for_this_machine() in range(9)
+
+
+def options(chest_xray: Path, tmp_path: Path) -> tuple[dict[str, object], dict[str, object]]:
+    data = {
+        "source": "files",
+        "root": str(chest_xray),
+        "prepared": str(tmp_path / "prepared"),
+        "per_class": None,
+        "on_bad_image": "skip",
+    }
+    return data, {"val_fraction": 0.2, "seed": 0, "refresh": False}
+
+
+def test_prepare_never_writes_to_the_data_folder(chest_xray: Path, tmp_path: Path) -> None:
+    before = sorted(path for path in chest_xray.rglob("*"))
+    data, split = options(chest_xray, tmp_path)
+    prepared = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+    assert sorted(path for path in chest_xray.rglob("*")) == before
+    assert prepared.pixels.shape == (len(prepared.manifest), 16, 16, 1)
+    assert {path.name for path in prepared.folder.iterdir()} == {"index.csv", "manifest.csv", "splits", "cache"}
+    again = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+    assert again.splits.sha256 == prepared.splits.sha256
+
+
+def test_bad_images_are_skipped_or_stop(chest_xray: Path, tmp_path: Path) -> None:
+    from datamodules.errors import DataError
+
+    broken = chest_xray / "train" / "NORMAL" / "IM-0001-0001.jpeg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    data, split = options(chest_xray, tmp_path)
+    prepared = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+    assert [item.path for item in prepared.manifest.left_out] == ["train/NORMAL/IM-0001-0001.jpeg"]
+    with pytest.raises(DataError, match=r"1 unreadable.*\n.*IM-0001-0001"):
+        prepare({**data, "on_bad_image": "error"}, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
