@@ -238,12 +238,12 @@ def _in_words(error: Exception) -> str:
     text = str(cause)
     key_match = re.search(r"full_key: (\S+)", text)
     key = key_match.group(1) if key_match else ""
-    first = text.splitlines()[0] if text else type(cause).__name__
-    value = re.search(r"Value '(.*?)' of type '.*?' could not be converted to (\w+)", first)
+    file_match = re.search(r"In '(\S+)':", text)
+    where = f" (in {file_match.group(1)}.yaml)" if file_match else ""
+    value = re.search(r"Value '(.*?)' of type '.*?' could not be converted to (\w+)", text)
     if value:
-        return f"{key}={value.group(1)}: '{value.group(1)}' is not {_KIND.get(value.group(2), value.group(2))}."
-    if "not in" in first and key:
-        return f"there is no key '{key}' (in a yaml file of conf/).{_nearest(key, list(declared_options()))}"
-    if "is not supported" in first or "None" in first:
-        return f"{key}: {first}" if key else first
-    return f"{key}: {first}" if key and key not in first else first
+        return f"{key}={value.group(1)}: '{value.group(1)}' is not {_KIND.get(value.group(2), value.group(2))}{where}."
+    if key and re.search(r"Key '.*?' not in ", text):
+        return f"there is no key '{key}'{where}.{_nearest(key, list(declared_options()))}"
+    first = next((line for line in text.splitlines() if line.strip()), type(cause).__name__)
+    return f"{key}: {first}{where}" if key and key not in first else f"{first}{where}"

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.stats import beta, betabinom, binom
 
-# Nearer to the limit than this, the floating-point tail is settled by exact arithmetic.
+# Nearer to the limit than this share of it, the floating-point tail is settled by exact arithmetic.
 _CLOSE = 1e-9
 
 
@@ -31,8 +31,8 @@ def certified_misses(n: int, recall: float, confidence: float) -> int | None:
     _check(n, recall, confidence)
     tails = np.asarray(binom.cdf(np.arange(n), n, 1.0 - recall))
     limit = 1.0 - confidence
-    misses = int(np.searchsorted(tails, limit - _CLOSE, side="right"))
-    while misses < n and (tails[misses] <= limit + _CLOSE) and _tail_holds(n, misses, recall, confidence):
+    misses = int(np.searchsorted(tails, limit * (1.0 - _CLOSE), side="right"))
+    while misses < n and tails[misses] <= limit * (1.0 + _CLOSE) and _tail_holds(n, misses, recall, confidence):
         misses += 1
     return misses - 1 if misses else None
 

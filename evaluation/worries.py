@@ -1,173 +1,214 @@
-"""What to worry about, in plain words: the report's first screen and the end of the terminal's output."""
+"""What a careful reader would hold against a result, in plain English and with the figures."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from evaluation.threshold import OperatingPoint
+from evaluation.comparison import TELLING_APART, apart_sentence, is_notable
+from evaluation.intervals import format_interval
+from evaluation.split_summary import FEWEST_GROUPS, LOCKED, RANKED, Judged
+from evaluation.wording import percent, plural
 
-_FEW_GROUPS = 50  # positive test groups; below that sensitivity is uncertain by some 10 points either way
-_DOMAIN_ALARM = 0.75  # AUROC with which thumbnails tell training from test images
-_SPECIFICITY_DROP = 0.1
+# A fall of a metric from validation to test beyond this is an alarm when its interval excludes 0.
+LARGE_DROP: Final = 0.1
+FEW_GROUPS: Final = 50
+_MOSTLY: Final = 0.5
+_MANY_DROPPED: Final = 0.05
 
-
-def shift_sentence(shift: dict[str, Any]) -> str:
-    """One sentence on how validation and test differ."""
-    domain = "; ".join(
-        f"thumbnails tell training from test images of {name} with AUROC {value:.3f} (0.5 = alike)"
-        for name, value in shift["domain_auc"].items()
-        if value is not None
-    )
-    if not shift["detected"]:
-        return "Validation and test agree within chance." + (f" For comparison: {domain}." if domain else "")
-    fallen = [
-        f"{row['metric']} {row['val']['value']:.3f} on validation, {row['test']['value']:.3f} on test"
-        for row in shift["table"]
-        if row["difference"]["high"] is not None and row["difference"]["high"] < 0
-    ]
-    return f"The test part differs from validation: {'; '.join(fallen)}." + (f" {_upper(domain)}." if domain else "")
+Worry = dict[str, str]
 
 
-def baseline_sentence(baseline: dict[str, Any], splits: dict[str, Any]) -> str:
-    """One sentence on the model against the thumbnail baseline."""
-    ours, theirs = splits["test"]["auroc"]["value"], baseline["test"]["auroc"]["value"]
-    if ours is None or theirs is None:
-        return "The test part cannot compare model and baseline: a class is absent."
-    difference = baseline["difference"]["auroc"]
-    gap = f"{difference['value']:+.3f}"
-    if difference["low"] is not None:
-        gap += f", {difference['low']:+.3f} to {difference['high']:+.3f}"
-    if baseline["clears"]:
-        return f"The model clears a baseline that sees 16 x 16 pixels: AUROC {ours:.3f} against {theirs:.3f} ({gap})."
-    return (
-        f"No evidence of skill beyond a baseline that sees 16 x 16 pixels: AUROC {ours:.3f} against {theirs:.3f} ({gap}; "
-        "the interval does not exclude 0)."
-    )
+def worries_of(metrics: Mapping[str, Any], val: Judged, test: Judged) -> list[Worry]:
+    """The ``worries`` part of metrics.json: alarms first, then cautions, then notes.
 
-
-def collect_worries(
-    splits: dict[str, Any],
-    shift: dict[str, Any],
-    baseline: dict[str, Any],
-    point: OperatingPoint,
-    promised: dict[str, Any] | None,
-    *,
-    phantom: bool,
-    group_name: str,
-) -> list[dict[str, str]]:
-    """All worries, alarms first. Each has ``level`` (alarm, caution or note), ``title`` and ``text``."""
+    Args:
+        metrics: everything else of metrics.json.
+        val, test: the model on both splits.
+    """
     found = [
-        _phantom(phantom),
-        _shifted(splits, shift, baseline),
-        _promise(promised),
-        _baseline(baseline),
-        _fallback(point),
-        _few(splits, group_name),
-        _overconfident(splits),
-        _domain(shift),
-        _optimistic(point),
+        _shared_groups(val, test, metrics["group_name"]),
+        _shift(metrics),
+        _baseline(metrics),
+        _no_ranking(metrics),
+        _promise(metrics),
+        _fallback(metrics),
+        _flags_most(metrics),
+        _few_groups(metrics),
+        _certain(metrics),
+        _dropped(metrics),
+        _selection(metrics),
+        _phantom(metrics),
     ]
-    order = {"alarm": 0, "caution": 1, "note": 2}
-    return sorted((worry for worry in found if worry), key=lambda worry: order[worry["level"]])
+    order = ("alarm", "caution", "note")
+    return sorted((worry for worry in found if worry), key=lambda worry: order.index(worry["level"]))
 
 
-def _worry(level: str, title: str, text: str) -> dict[str, str]:
+def _worry(level: str, title: str, text: str) -> Worry:
     return {"level": level, "title": title, "text": text}
 
 
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _phantom(phantom: bool) -> dict[str, str] | None:
-    text = "These images were generated. The figures show that the software works; they say nothing about patients."
-    return _worry("note", "Phantom data", text) if phantom else None
-
-
-def _shifted(splits: dict[str, Any], shift: dict[str, Any], baseline: dict[str, Any]) -> dict[str, str] | None:
-    if not shift["detected"]:
+def _shared_groups(val: Judged, test: Judged, group_name: str) -> Worry | None:
+    shared = sorted(set(val.predictions.group_names) & set(test.predictions.group_names))
+    if not shared:
         return None
-    row = next(row for row in shift["table"] if row["metric"].startswith("Specificity"))
-    if row["difference"]["high"] is None or not (
-        row["difference"]["high"] < 0 and row["difference"]["value"] < -_SPECIFICITY_DROP
-    ):
-        return _worry("alarm", "The test part is shifted", shift["sentence"])
-    theirs = [baseline[part]["at_0.5"]["specificity"]["value"] for part in ("val", "test")]
-    same = ""
-    if None not in theirs and theirs[1] < theirs[0] - _SPECIFICITY_DROP:
-        same = (
-            f" The thumbnail baseline collapses the same way (specificity at 0.5: {theirs[0]:.3f}, then {theirs[1]:.3f}), so the "
-            "images differ, not only this model."
+    text = (
+        f"{plural(len(shared), group_name)} ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}) occur on validation and on "
+        f"test, so the test set is not independent. Split by {group_name} and run again."
+    )
+    return _worry("alarm", f"A {group_name} is on both sides of the split", text)
+
+
+def _shift(metrics: Mapping[str, Any]) -> Worry | None:
+    """The test set gives clearly worse figures than validation, or its images are of another kind."""
+    fallen = [
+        row
+        for row in metrics["shift"]["table"]
+        if is_notable(row["difference"], LARGE_DROP) and row["difference"]["value"] < 0
+    ]
+    apart = {n: v for n, v in metrics["shift"]["domain_auc"].items() if v is not None and v >= TELLING_APART}
+    threshold = "At the threshold locked on validation, " if any(r["metric"] != "AUROC" for r in fallen) else ""
+    changes = " and ".join(
+        f"{row['metric']} falls from {format_interval(row['val'])} on validation to {format_interval(row['test'])} on test"
+        for row in fallen
+    )
+    if fallen:
+        text = [f"{threshold}{changes}.", *_same_in_baseline(metrics, [row["metric"] for row in fallen])]
+        text += [apart_sentence(apart)] if apart else []
+        text.append(
+            "Validation figures do not carry over to this test set, and test figures need not carry over to the next hospital."
         )
-    domain = [f"{name} {value:.3f}" for name, value in shift["domain_auc"].items() if value is not None]
-    told = (
-        f" Thumbnails alone tell training from test images: AUROC {', '.join(domain)} (0.5 = alike)." if domain else ""
+        return _worry("alarm", "The test set is shifted", " ".join(text))
+    if metrics["shift"]["detected"]:
+        return _worry("caution", "Test and validation differ", metrics["shift"]["sentence"])
+    return None
+
+
+def _same_in_baseline(metrics: Mapping[str, Any], fallen: list[str]) -> list[str]:
+    """What the thumbnail baseline does where the model falls: the same fall points at the images, not at the model."""
+    if metrics["baseline"] is None:
+        return []
+    sentences = []
+    for metric in fallen:
+        sides = [metrics["baseline"][side] for side in ("val", "test")]
+        before, after = (side["auroc"] if metric == "AUROC" else side[LOCKED][metric] for side in sides)
+        if before["value"] is None or after["value"] is None:
+            continue
+        own = "" if metric == "AUROC" else ", at a threshold chosen for it by the same rule,"
+        same = after["value"] < before["value"] - LARGE_DROP / 2
+        lead = "The thumbnail baseline" + own + (" shows the same:" if same else " does not show it:")
+        sentences.append(f"{lead} {format_interval(before)} on validation and {format_interval(after)} on test.")
+    return sentences
+
+
+def _baseline(metrics: Mapping[str, Any]) -> Worry | None:
+    if metrics["baseline"] is None:
+        text = "No thumbnail baseline was given, so nothing shows that the task needs a network at all."
+        return _worry("caution", "No baseline to compare with", text)
+    if metrics["baseline"]["clears"]:
+        return None
+    return _worry("alarm", "No evidence of skill beyond a thumbnail baseline", metrics["baseline"]["sentence"])
+
+
+def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:
+    interval = metrics["splits"]["test"]["auroc"]
+    if interval["value"] is None:
+        return _worry(
+            "caution", "One class is missing", "The test set holds one class only, so AUROC is not defined on it."
+        )
+    if interval["low"] is None or interval["low"] > 0.5:
+        return None
+    text = f"The AUROC on test is {format_interval(interval)}; 0.5 is chance, and the interval does not exclude it."
+    return _worry("alarm", "No better than chance", text)
+
+
+def _promise(metrics: Mapping[str, Any]) -> Worry | None:
+    promise = metrics["promise"]
+    if promise is None:
+        return None
+    if not promise["kept"]:
+        return _worry("alarm", "The promised recall was not kept", promise["sentence"])
+    if promise["test_misses"] > promise["misses_99"]:
+        return _worry("caution", "More misses than the certificate led to expect", promise["sentence"])
+    return None
+
+
+def _fallback(metrics: Mapping[str, Any]) -> Worry | None:
+    point = metrics["threshold"]
+    if point["fallback_reason"] is None:
+        return None
+    text = f"{point['fallback_reason']} The {point['rule']} rule was used instead; it promises nothing about other {metrics['group_name']}s."
+    return _worry("caution", "The recall is not certified", text)
+
+
+def _flags_most(metrics: Mapping[str, Any]) -> Worry | None:
+    """The threshold keeps its recall by flagging most of those who are well."""
+    interval = metrics["splits"]["test"][LOCKED]["specificity"]
+    if interval["value"] is None or interval["value"] >= _MOSTLY:
+        return None
+    point = metrics["splits"]["test"][LOCKED]
+    negative = metrics["negative_class"]
+    text = (
+        f"At the locked threshold {point['fp']:,} of {point['fp'] + point['tn']:,} {negative} test images are flagged: specificity is "
+        f"{format_interval(interval)}. Such a threshold saves little reading."
+    )
+    return _worry("caution", f"Most {negative} images are flagged", text)
+
+
+def _few_groups(metrics: Mapping[str, Any]) -> Worry | None:
+    test, name = metrics["splits"]["test"], metrics["group_name"]
+    positive = test["n_positive_groups"]
+    negative = test["n_groups"] - positive
+    if min(positive, negative) >= FEW_GROUPS:
+        return None
+    text = (
+        f"The test set holds {plural(positive, name)} with {metrics['positive_class']} and {negative:,} without. With fewer than "
+        f"{FEW_GROUPS} of a kind, intervals are wide and resampling is itself only rough."
+    )
+    if min(positive, negative) < FEWEST_GROUPS:
+        text += " Take these figures as an example, not as a result."
+    return _worry("caution", f"Few {name}s in the test set", text)
+
+
+def _certain(metrics: Mapping[str, Any]) -> Worry | None:
+    interval = metrics["splits"]["test"]["auroc"]
+    if interval["value"] != 1.0:
+        return None
+    text = (
+        "Every positive test image ranks above every negative one, so that the interval of AUROC has no width. That shows the limit of "
+        "the method and not certainty; look for a shortcut in the images."
+    )
+    return _worry("caution", "The ranking is perfect", text)
+
+
+def _dropped(metrics: Mapping[str, Any]) -> Worry | None:
+    resamples = metrics["bootstrap"]["resamples"]
+    test = metrics["splits"]["test"]
+    held = [test[name] for name in RANKED] + [item for item in test[LOCKED].values() if isinstance(item, dict)]
+    worst = max((item["dropped"] for item in held if item["value"] is not None), default=0)
+    if worst <= _MANY_DROPPED * resamples:
+        return None
+    text = f"Up to {worst:,} of {resamples:,} resamples could not be used for a metric, because a class or a decision was missing in them."
+    return _worry("caution", "Some intervals rest on fewer resamples", text)
+
+
+def _selection(metrics: Mapping[str, Any]) -> Worry | None:
+    point = metrics["threshold"]
+    if not point["selection_optimistic"]:
+        return None
+    promise = (
+        f"the recall of {percent(point['target_recall'])} that it promises is"
+        if point["rule"] == "certified"
+        else "they are"
     )
     text = (
-        f"Specificity at the locked threshold falls from {row['val']['value']:.3f} on validation to {row['test']['value']:.3f} on the "
-        f"test part: many more healthy cases are flagged than validation promised.{same}{told} A threshold chosen on this "
-        "validation part does not transfer to images like the test part's."
+        "The same validation images chose the epoch and the threshold. Validation figures are a little too good, and "
+        f"{promise} a little optimistic; the test figures are not touched by this."
     )
-    return _worry("alarm", "The test part is shifted: specificity collapses", text)
+    return _worry("note", "Validation chose the epoch and the threshold", text)
 
 
-def _promise(promised: dict[str, Any] | None) -> dict[str, str] | None:
-    if promised is None or promised["kept"]:
+def _phantom(metrics: Mapping[str, Any]) -> Worry | None:
+    if not metrics["phantom"]:
         return None
-    return _worry("alarm", "The recall promise was broken on the test part", promised["sentence"])
-
-
-def _baseline(baseline: dict[str, Any]) -> dict[str, str] | None:
-    return None if baseline["clears"] else _worry("alarm", "No skill beyond a trivial baseline", baseline["sentence"])
-
-
-def _fallback(point: OperatingPoint) -> dict[str, str] | None:
-    if point.fallback_reason is None:
-        return None
-    return _worry(
-        "caution", "The recall is not certified", f"{_upper(point.fallback_reason)} The empirical rule was used."
-    )
-
-
-def _few(splits: dict[str, Any], group_name: str) -> dict[str, str] | None:
-    positive = splits["test"]["n_positive_groups"]
-    negative = splits["test"]["n_groups"] - positive
-    if min(positive, negative) >= _FEW_GROUPS:
-        return None
-    text = f"The test part holds {positive} positive and {negative} other {group_name}s; read the intervals, not the values."
-    return _worry("caution", f"Few test {group_name}s", text)
-
-
-def _overconfident(splits: dict[str, Any]) -> dict[str, str] | None:
-    """The log loss of always answering with the prevalence is the least that a probability has to beat."""
-    test = splits["test"]
-    share = test["prevalence"]
-    if not 0 < share < 1 or test["log_loss"]["value"] is None:
-        return None
-    ignorant = -(share * math.log(share) + (1 - share) * math.log(1 - share))
-    if test["log_loss"]["value"] <= ignorant:
-        return None
-    text = (
-        f"The log loss on the test part is {test['log_loss']['value']:.3f}; answering every image with the prevalence would give "
-        f"{ignorant:.3f}. The order of the scores carries information, their values as probabilities do not."
-    )
-    return _worry("caution", "Probabilities cannot be taken at face value", text)
-
-
-def _domain(shift: dict[str, Any]) -> dict[str, str] | None:
-    high = {name: value for name, value in shift["domain_auc"].items() if value is not None and value >= _DOMAIN_ALARM}
-    if shift["detected"] or not high:
-        return None
-    listed = ", ".join(f"{name} {value:.3f}" for name, value in high.items())
-    text = f"Thumbnails tell training from test images: AUROC {listed} (0.5 = alike). The results agree all the same."
-    return _worry("caution", "Test images look different", text)
-
-
-def _optimistic(point: OperatingPoint) -> dict[str, str] | None:
-    if not (point.selection_optimistic and point.rule == "certified"):
-        return None
-    text = (
-        "The same validation part chose the best epoch and the threshold; the certified bound is a little optimistic."
-    )
-    return _worry("note", "Selection-optimistic", text)
+    return _worry("note", "Phantom data", "Phantom data: generated images, says nothing about patients.")

@@ -1,0 +1,166 @@
+"""What one set of numbers says about another: validation and test, model and baseline, promise and outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from evaluation import certificate
+from evaluation.bootstrap import difference_interval
+from evaluation.intervals import format_interval
+from evaluation.split_summary import LOCKED, Judged
+from evaluation.threshold import OperatingPoint, positive_group_scores
+from evaluation.wording import figure, percent, plural
+
+BASELINE_NAME: Final = "logistic regression on 16x16 thumbnails"
+# A domain classifier above this tells two sets apart well enough to call them different.
+TELLING_APART: Final = 0.75
+# A change smaller than this is not called a shift, however certain it is.
+NOTABLE_CHANGE: Final = 0.03
+_SHIFT_ROWS: Final = (
+    ("AUROC", "auroc"),
+    ("sensitivity", f"{LOCKED}/sensitivity"),
+    ("specificity", f"{LOCKED}/specificity"),
+)
+
+
+def shift_of(val: Judged, test: Judged, domain_aucs: Mapping[str, float | None], confidence: float) -> dict[str, Any]:
+    """The ``shift`` part of metrics.json: test minus validation, whose resamples are independent of each other.
+
+    Args:
+        domain_aucs: for each class, how well thumbnails tell its test images from its training images (AUROC or None).
+    """
+    table = []
+    for metric, name in _SHIFT_ROWS:
+        before, after = (_held(side.summary, name) for side in (val, test))
+        difference = difference_interval(name, test.resampled, val.resampled, confidence).to_dict()
+        if None in (before["low"], after["low"]):
+            difference |= {"low": None, "high": None}
+        table.append({"metric": metric, "val": before, "test": after, "difference": difference})
+    changed = [row for row in table if is_notable(row["difference"])]
+    apart = {name: value for name, value in domain_aucs.items() if value is not None and value >= TELLING_APART}
+    return {
+        "table": table,
+        "domain_auc": dict(domain_aucs),
+        "detected": bool(changed or apart),
+        "sentence": _shift_sentence(changed, apart, domain_aucs),
+    }
+
+
+def is_notable(difference: Mapping[str, Any], size: float = NOTABLE_CHANGE) -> bool:
+    """Whether the interval of a difference excludes 0 and the difference is larger than ``size`` either way."""
+    value, low, high = difference["value"], difference["low"], difference["high"]
+    return value is not None and low is not None and abs(value) > size and (low > 0 or high < 0)
+
+
+def _held(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section, _, rate = name.rpartition("/")
+    return dict(summary[section][rate] if section else summary[rate])
+
+
+def _shift_sentence(
+    changed: list[dict[str, Any]], apart: Mapping[str, float], domain_aucs: Mapping[str, float | None]
+) -> str:
+    sentences = []
+    for row in changed:
+        verb = "falls" if row["difference"]["value"] < 0 else "rises"
+        sentences.append(
+            f"{row['metric'][0].upper() + row['metric'][1:]} {verb} from {format_interval(row['val'])} on validation to "
+            f"{format_interval(row['test'])} on test."
+        )
+    if not changed:
+        sentences.append("AUROC, sensitivity and specificity on test do not differ notably from those on validation.")
+    known = {name: value for name, value in domain_aucs.items() if value is not None}
+    if apart:
+        sentences.append(f"{apart_sentence(apart)} The two sets come from different conditions.")
+    elif known:
+        listed = " and ".join(f"{value:.3f} for {name}" for name, value in known.items())
+        sentences.append(
+            f"Thumbnails tell test images from training images with an AUROC of {listed}, where 0.5 is not at all."
+        )
+    return " ".join(sentences)
+
+
+def apart_sentence(aucs: Mapping[str, float]) -> str:
+    """How well 16x16 thumbnails tell test from training images of each class."""
+    listed = " and ".join(
+        f"{name} test images from {name} training images with an AUROC of {v:.3f}" for name, v in aucs.items()
+    )
+    return f"Thumbnails of 16x16 pixels alone tell {listed} (0.5 would be not at all)."
+
+
+def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float) -> dict[str, Any]:
+    """The ``baseline`` part of metrics.json.
+
+    Args:
+        model: the model on test. ``val``, ``test``: the baseline, at the threshold that the same rule gives it.
+    """
+    difference = difference_interval("auroc", model.resampled, test.resampled, confidence).to_dict()
+    if model.summary["auroc"]["low"] is None:
+        difference |= {"low": None, "high": None}
+    clears = difference["low"] is not None and difference["low"] > 0
+    return {
+        "name": BASELINE_NAME,
+        "val": val.summary,
+        "test": test.summary,
+        "difference": {"auroc": difference},
+        "clears": clears,
+        "sentence": _baseline_sentence(model.summary["auroc"], test.summary["auroc"], difference),
+    }
+
+
+def _baseline_sentence(model: Mapping[str, Any], baseline: Mapping[str, Any], difference: Mapping[str, Any]) -> str:
+    if difference["value"] is None:
+        return f"AUROC is not defined on this test set, so the model cannot be compared with a {BASELINE_NAME}."
+    start = (
+        f"On test the model's AUROC is {format_interval(model)}, that of a {BASELINE_NAME} {format_interval(baseline)}; the "
+        f"difference is {format_interval(difference)}"
+    )
+    if difference["low"] is None:
+        return f"{start}, and there are too few groups for an interval."
+    if difference["low"] > 0:
+        return f"{start}: the model is better than the baseline."
+    if difference["high"] < 0:
+        return f"{start}: the model is worse than the baseline."
+    return f"{start}, an interval that holds 0: no evidence that the model is better than the baseline."
+
+
+def promise_of(point: OperatingPoint, test: Judged, group_name: str) -> dict[str, Any] | None:
+    """The ``promise`` part of metrics.json; None unless the threshold is certified and test has a positive group.
+
+    The promise counts as broken when test recall is below the target by more than chance explains: more misses than the
+    99 % quantile of the beta-binomial distribution that the certificate implies.
+    """
+    scores = positive_group_scores(test.predictions, point.group_score)
+    if point.rule != "certified" or len(scores) == 0:
+        return None
+    n_test, n, allowed = len(scores), point.n_groups, point.misses_allowed
+    missed = int((scores < point.threshold).sum())
+    most = certificate.misses_quantile(n_test, allowed, n)
+    expected = certificate.expected_test_misses(n_test, allowed, n)
+    meets = missed <= certificate.empirical_misses(n_test, point.target_recall)
+    kept = meets or missed <= most
+    groups, target = plural(n_test, f"{point.positive_class} {group_name}"), percent(point.target_recall)
+    start = (
+        f"On test the threshold missed {missed} of {groups}, a recall of {figure((n_test - missed) / n_test)}; the certificate led to "
+        f"expect about {expected:.1f} misses, and at most {most} in 99 of 100 test sets like validation"
+    )
+    if not kept:
+        end = f": the recall of {target} was not kept, so these {group_name}s are not like those of validation."
+    elif meets and missed > most:
+        end = f". The recall of {target} is met, but that is more misses than chance explains: the sets differ."
+    elif meets:
+        end = f". The recall of {target} is met."
+    else:
+        end = f". That is below {target}, but within what chance allows in a test set of this size."
+    return {
+        "test_positive_groups": n_test,
+        "test_misses": missed,
+        "expected_misses": expected,
+        "misses_99": most,
+        "probability_test_meets_target": certificate.probability_test_meets_target(
+            n_test, allowed, n, point.target_recall
+        ),
+        "kept": kept,
+        "sentence": start + end,
+    }
