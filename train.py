@@ -218,7 +218,7 @@ def _trainer(
     parts = _Parts(
         EpochLine(options["progress_bar"]),
         AUROCTracker(folder / "history.csv"),
-        ThresholdTuning(**settings["threshold"], positive=task["positive"]),
+        ThresholdTuning(**settings["threshold"], positive=task["positive"], group_name=task["group_name"]),
         snapshot,
     )
     callbacks: list[lightning.Callback] = [
@@ -338,7 +338,7 @@ def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, parts
         scored["val"], scored["test"], parts.tuning.operating_point,
         baseline_val=scored["thumbnail_val"], baseline_test=scored["thumbnail_test"], domain_aucs=domain,
         title=f"{task['title']}: {settings['model']['name']}", task=task["name"], model=settings["model"]["name"],
-        phantom=prepared.phantom, group_name=task["group_name"], bootstrap_resamples=settings["evaluation"]["bootstrap"],
+        phantom=prepared.phantom, group_name=task["group_name"], bootstrap=settings["evaluation"]["bootstrap"],
         confidence=settings["evaluation"]["confidence"], seed=settings["split"]["seed"],
         subgroup_columns=manifest.subgroup_columns,
     )  # fmt: skip
@@ -413,28 +413,41 @@ def _report(
 
 
 def _print_results(metrics: dict[str, Any], report: Path, clock: _Clock) -> None:
+    """The short table that ends a run, what to worry about, and where the report is."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
 
     from evaluation.summary import format_interval
 
     threshold, group = metrics["threshold"], metrics["group_name"]
     title = ("Phantom data - " if metrics["phantom"] else "") + metrics["title"]
-    table = Table(title=f"{title}\n{metrics['confidence']:.0%} intervals, resampling {group}s", title_justify="left")
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("", "validation", "test (locked)"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left")
     sides = [metrics["splits"][part] for part in ("val", "test")]
-    table.add_row("AUROC", *(format_interval(side["auroc"]) for side in sides), end_section=True)
-    for name, at in (("0.5", "at_0.5"), (f"{threshold['threshold']:.4g}", "at_threshold")):
-        rule = "" if at == "at_0.5" else f" ({threshold['rule']})"
+    table.add_row("AUROC", *(format_interval(side["auroc"]) for side in sides))
+    for name, at in (("0.5", "at_0.5"), (f"{threshold['threshold']:.4g} ({threshold['rule']})", "at_threshold")):
+        table.add_row(f"[bold]at {name}[/bold]", "", "")
         for metric in ("accuracy", "sensitivity", "specificity"):
-            values = [format_interval(side[at][metric]) for side in sides]
-            table.add_row(f"{metric} at {name}{rule}", *values, end_section=metric == "specificity")
-    console = Console(soft_wrap=True)
+            table.add_row(f"  {metric}", *(format_interval(side[at][metric]) for side in sides))
+    console = Console(highlight=False)
+    console.print()
     console.print(table)
+    console.print(
+        f"{metrics['confidence']:.0%} intervals from {metrics['bootstrap']['resamples']:,} resamples of {group}s\n"
+    )
+    for row in threshold["price"]:
+        if row["threshold"] is not None:
+            console.print(
+                f"price on validation: specificity {row['specificity']:.3f} at {row['threshold']:.4g} "
+                f"({row['rule']}), sensitivity {row['sensitivity']:.3f}"
+            )
+    console.print()
     for worry in metrics["worries"]:
-        console.print(f"{worry['level']}: {worry['title']}. {worry['text']}", markup=False, highlight=False)
-    console.print(f"\nreport: {_short(report)}   ({time.perf_counter() - clock.started:.0f} s in all)", highlight=False)
+        console.print(f"[bold]{worry['level']}: {worry['title']}[/bold]")
+        console.print(Padding(worry["text"], (0, 0, 0, 2)), markup=False)
+    console.print(f"\nreport: {_short(report)}   ({time.perf_counter() - clock.started:.0f} s in all)", soft_wrap=True)
 
 
 @contextmanager

@@ -23,13 +23,23 @@ class ThresholdTuning(Callback):
         group_score: ``max`` or ``min`` over a group's images.
         value: the threshold of rule ``fixed``.
         positive: name of the positive class.
+        group_name: what a group is called, for example ``patient``.
     """
 
     def __init__(
-        self, *, rule: str, recall: float, confidence: float, group_score: str, value: float, positive: str
+        self,
+        *,
+        rule: str,
+        recall: float,
+        confidence: float,
+        group_score: str,
+        value: float,
+        positive: str,
+        group_name: str,
     ) -> None:
         self.rule, self.recall, self.confidence = rule, recall, confidence
         self.group_score, self.value, self.positive = group_score, value, positive
+        self.group_name = group_name
         self.operating_point: OperatingPoint | None = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,5 +56,7 @@ class ThresholdTuning(Callback):
             confidence=self.confidence,
             group_score=self.group_score,
             fixed=self.value,
+            group_name=self.group_name,
+            selection_optimistic=self.rule != "fixed",
         )
         module.threshold.fill_(self.operating_point.threshold)

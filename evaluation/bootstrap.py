@@ -26,8 +26,8 @@ Seed = int | Sequence[int]
 class Bootstrap:
     """Every metric on the data and in every resample.
 
-    Names are ``auroc``, ``average_precision``, ``brier``, ``log_loss`` and ``<threshold name>/<rate>``. Two of these made
-    from the same groups, labels and seed rest on the same resamples, so that their draws may be subtracted in pairs.
+    Names are ``auroc``, ``average_precision``, ``brier``, ``log_loss`` and ``<threshold name>/<rate>``. Two of these
+    made from the same groups, labels and seed rest on the same resamples: their draws may be subtracted in pairs.
 
     Attributes:
         values: NaN where a metric is not defined.

@@ -70,12 +70,12 @@ def expected_recall(n: int, misses: int) -> float:
 
 
 def empirical_misses(n: int, recall: float) -> int:
-    """How many of n groups may be missed with an empirical recall of still at least ``recall``: ``floor((1 - r) n)``."""
+    """How many of n groups may be missed with an empirical recall of at least ``recall``: ``floor((1 - r) n)``."""
     return n - math.ceil(Fraction(str(recall)) * n)
 
 
 def expected_test_misses(n_test: int, misses: int, n: int) -> float:
-    """Mean number of missed groups among ``n_test`` new ones, given m misses of n in calibration: n' (m + 1) / (n + 1)."""
+    """Mean number of missed groups among n' new ones, given m misses of n in calibration: n' (m + 1) / (n + 1)."""
     return n_test * (misses + 1) / (n + 1)
 
 

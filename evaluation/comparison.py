@@ -64,10 +64,9 @@ def _shift_sentence(
     sentences = []
     for row in changed:
         verb = "falls" if row["difference"]["value"] < 0 else "rises"
-        sentences.append(
-            f"{row['metric'][0].upper() + row['metric'][1:]} {verb} from {format_interval(row['val'])} on validation to "
-            f"{format_interval(row['test'])} on test."
-        )
+        metric = row["metric"][0].upper() + row["metric"][1:]
+        before, after = format_interval(row["val"]), format_interval(row["test"])
+        sentences.append(f"{metric} {verb} from {before} on validation to {after} on test.")
     if not changed:
         sentences.append("AUROC, sensitivity and specificity on test do not differ notably from those on validation.")
     known = {name: value for name, value in domain_aucs.items() if value is not None}
@@ -113,8 +112,8 @@ def _baseline_sentence(model: Mapping[str, Any], baseline: Mapping[str, Any], di
     if difference["value"] is None:
         return f"AUROC is not defined on this test set, so the model cannot be compared with a {BASELINE_NAME}."
     start = (
-        f"On test the model's AUROC is {format_interval(model)}, that of a {BASELINE_NAME} {format_interval(baseline)}; the "
-        f"difference is {format_interval(difference)}"
+        f"On test the model's AUROC is {format_interval(model)}, that of a {BASELINE_NAME} {format_interval(baseline)}; "
+        f"the difference is {format_interval(difference)}"
     )
     if difference["low"] is None:
         return f"{start}, and there are too few groups for an interval."
@@ -142,8 +141,8 @@ def promise_of(point: OperatingPoint, test: Judged, group_name: str) -> dict[str
     kept = meets or missed <= most
     groups, target = plural(n_test, f"{point.positive_class} {group_name}"), percent(point.target_recall)
     start = (
-        f"On test the threshold missed {missed} of {groups}, a recall of {figure((n_test - missed) / n_test)}; the certificate led to "
-        f"expect about {expected:.1f} misses, and at most {most} in 99 of 100 test sets like validation"
+        f"On test the threshold missed {missed} of {groups}, a recall of {figure((n_test - missed) / n_test)}; the "
+        f"certificate led to expect about {expected:.1f} misses, and at most {most} in 99 of 100 test sets like validation"
     )
     if not kept:
         end = f": the recall of {target} was not kept, so these {group_name}s are not like those of validation."

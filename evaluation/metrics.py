@@ -120,8 +120,8 @@ class Ranking:
         """AUROC and average precision under each weighting.
 
         Args:
-            weights: shape (b, number of units), not negative. Whole numbers in float32 are summed exactly as long as the
-                weights of all images add up to less than 2^24.
+            weights: shape (b, number of units), not negative. Whole numbers in float32 are summed exactly as long as
+                the weights of all images add up to less than 2^24.
 
         Returns:
             ``(auroc, average precision)``, each of shape (b,); NaN where a class has no weight.

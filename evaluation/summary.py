@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import pandas as pd
+
 from evaluation.comparison import baseline_of, promise_of, shift_of
 from evaluation.intervals import format_interval
-from evaluation.predictions import Predictions
+from evaluation.predictions import REQUIRED, Predictions
 from evaluation.split_summary import Judged, Resampling, judge
 from evaluation.threshold import OperatingPoint, choose_operating_point
 from evaluation.worries import worries_of
@@ -35,7 +37,7 @@ def evaluate_run(
     seed: int = 0,
     subgroup_columns: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything that a run's predictions say, as plain values for JSON (None where a number is not defined, never NaN).
+    """Everything that a run's predictions say, as plain values for JSON: None where a number is not defined, never NaN.
 
     Args:
         val, test: the model's predictions; no image may be in both.
@@ -51,35 +53,37 @@ def evaluate_run(
     Raises:
         ValueError: the predictions do not belong together, or a value is outside its range.
     """
-    _check(val, test, operating_point, baseline_val, baseline_test)
+    _check_classes([val, test, baseline_val, baseline_test], operating_point)
+    _check_images(val, test, baseline_val, baseline_test)
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence!r}; expected a number between 0 and 1.")
-    # Apart for each split, because their differences take the resamples as independent.
+    # Seeds apart for each split, because differences between splits take their resamples as independent.
     how = {side: Resampling(bootstrap, confidence, (seed, number)) for number, side in enumerate(("val", "test"))}
     sides = {
-        "val": judge(val, operating_point, how["val"], subgroup_columns),
-        "test": judge(test, operating_point, how["test"], subgroup_columns),
+        name: judge(part, operating_point, how[name], subgroup_columns) for name, part in (("val", val), ("test", test))
     }
     metrics: dict[str, Any] = {
-        "schema": SCHEMA,
-        "title": title,
-        "phantom": bool(phantom),
-        "task": task,
-        "model": model,
-        "classes": list(test.classes),
-        "positive_class": test.positive_class,
-        "negative_class": test.negative_class,
-        "group_name": group_name,
+        **{"schema": SCHEMA, "title": title, "phantom": bool(phantom), "task": task, "model": model},
+        **_names(test, group_name),
         "confidence": float(confidence),
         "bootstrap": {"resamples": int(bootstrap), "unit": group_name, "method": "percentile", "seed": int(seed)},
         "threshold": operating_point.to_dict(),
         "splits": {name: side.summary for name, side in sides.items()},
         "shift": shift_of(sides["val"], sides["test"], domain_aucs, confidence),
-        "baseline": _baseline(sides["test"], baseline_val, baseline_test, operating_point, how, group_name),
+        "baseline": _baseline(sides["test"], baseline_val, baseline_test, operating_point, how),
         "promise": promise_of(operating_point, sides["test"], group_name),
     }
     metrics["worries"] = worries_of(metrics, sides["val"], sides["test"])
     return metrics
+
+
+def _names(predictions: Predictions, group_name: str) -> dict[str, Any]:
+    return {
+        "classes": list(predictions.classes),
+        "positive_class": predictions.positive_class,
+        "negative_class": predictions.negative_class,
+        "group_name": group_name,
+    }
 
 
 def _baseline(
@@ -88,7 +92,6 @@ def _baseline(
     test: Predictions | None,
     point: OperatingPoint,
     how: Mapping[str, Resampling],
-    group_name: str,
 ) -> dict[str, Any] | None:
     """The baseline at a threshold of its own, chosen on validation by the rule that the model's was asked to follow."""
     if val is None or test is None:
@@ -100,7 +103,6 @@ def _baseline(
         confidence=point.confidence,
         group_score=point.group_score,
         fixed=point.threshold if point.requested_rule == "fixed" else 0.5,
-        group_name=group_name,
         selection_optimistic=False,
     )
     sides = [judge(part, own, how[name]) for name, part in (("val", val), ("test", _in_order(test, model.predictions)))]
@@ -113,35 +115,32 @@ def _in_order(predictions: Predictions, like: Predictions) -> Predictions:
     return Predictions(frame, predictions.classes, predictions.positive_class)
 
 
-def _check(
-    val: Predictions,
-    test: Predictions,
-    point: OperatingPoint,
-    baseline_val: Predictions | None,
-    baseline_test: Predictions | None,
+def _check_classes(parts: Sequence[Predictions | None], point: OperatingPoint) -> None:
+    given = [part for part in parts if part is not None]
+    for part in given:
+        if (part.classes, part.positive_class) != (given[0].classes, point.positive_class):
+            raise ValueError(
+                f"predictions are of classes {list(part.classes)} with {part.positive_class!r} positive; expected "
+                f"{list(given[0].classes)} with {point.positive_class!r}, as the threshold was chosen for."
+            )
+
+
+def _check_images(
+    val: Predictions, test: Predictions, baseline_val: Predictions | None, baseline_test: Predictions | None
 ) -> None:
     shared = set(val.frame["image_id"]) & set(test.frame["image_id"])
     if shared:
-        raise ValueError(
-            f"{len(shared)} images are on validation and on test, first {min(shared)!r}. Split again by group."
-        )
+        first = min(str(name) for name in shared)
+        raise ValueError(f"{len(shared)} images are on validation and on test, first {first!r}. Split again by group.")
     if (baseline_val is None) != (baseline_test is None):
         raise ValueError("the baseline was given for one split only; give it for both or for neither.")
-    for part in (val, test, baseline_val, baseline_test):
-        if part is not None and (part.classes, part.positive_class) != (test.classes, point.positive_class):
-            raise ValueError(
-                f"predictions are of classes {list(part.classes)} with {part.positive_class!r} positive; expected "
-                f"{list(test.classes)} with {point.positive_class!r}."
-            )
     for name, ours, theirs in (("val", val, baseline_val), ("test", test, baseline_test)):
-        if theirs is None:
-            continue
-        columns = ["image_id", "group_id", "label"]
-        tables = [
-            part.frame[columns].astype(str).sort_values("image_id").reset_index(drop=True) for part in (ours, theirs)
-        ]
-        if not tables[0].equals(tables[1]):
+        if theirs is not None and not _identities(ours).equals(_identities(theirs)):
             raise ValueError(
-                f"the baseline's {name} predictions are not of the model's images: {len(theirs)} rows and {len(ours)}, or other "
-                "groups or labels. Score the baseline on the same split."
+                f"the baseline's {name} predictions are not of the model's images: {len(theirs)} rows and {len(ours)}, or "
+                "other groups or labels. Score the baseline on the same split."
             )
+
+
+def _identities(predictions: Predictions) -> pd.DataFrame:
+    return predictions.frame[list(REQUIRED)].astype(str).sort_values("image_id").reset_index(drop=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -39,8 +39,8 @@ class OperatingPoint:
     """A threshold, how it was chosen, and what it promises; the fields of ``threshold.json``.
 
     Attributes:
-        threshold: positive if and only if score >= threshold. One of the validation scores (unless the rule is fixed), so
-            that the comparison is exact in float64, and in float32 for float32 scores.
+        threshold: positive if and only if score >= threshold. One of the validation scores (unless the rule is fixed),
+            so that the comparison is exact in float64, and in float32 for float32 scores.
         n_groups: positive groups on validation. ``misses_allowed``: of these, how many the rule gives up at most.
         recall_lower_bound: certified with ``confidence``; None unless the rule is certified.
         expected_recall: mean true recall in new groups; None for a fixed threshold.
@@ -167,18 +167,13 @@ def choose_operating_point(
         raise ValueError(f"fixed threshold is {fixed!r}; expected a number from 0 to 1.")
     scores = positive_group_scores(predictions, group_score)
     n, positive = len(scores), predictions.positive_class
-    # Checks recall and confidence for every rule.
-    allowed = certificate.certified_misses(n, recall, confidence)
-    used, reason = rule, None
     if rule != "fixed" and n == 0:
         raise ValueError(
             f"validation holds no {positive} image, so no threshold can be chosen by the {rule} rule. "
             "Enlarge the validation part, or use the fixed rule."
         )
-    if rule == "certified" and allowed is None:
-        used, reason = "empirical", _why_not(n, recall, confidence, positive, group_name)
+    used, reason = _usable_rule(rule, n, recall, confidence, f"{positive} {group_name}")
     threshold, misses = _apply(used, scores, recall, confidence, fixed)
-    certified = used == "certified"
     point = OperatingPoint(
         threshold=threshold,
         rule=used,
@@ -189,7 +184,7 @@ def choose_operating_point(
         group_score=group_score,
         n_groups=n,
         misses_allowed=misses,
-        recall_lower_bound=certificate.recall_lower_bound(n, misses, confidence) if certified else None,
+        recall_lower_bound=certificate.recall_lower_bound(n, misses, confidence) if used == "certified" else None,
         expected_recall=None if used == "fixed" else certificate.expected_recall(n, misses),
         selection_optimistic=selection_optimistic,
         positive_class=positive,
@@ -197,7 +192,7 @@ def choose_operating_point(
         price=_prices(predictions, scores, recall, confidence, group_name, threshold if used == "fixed" else None),
         statement="",
     )
-    return OperatingPoint(**{**point.__dict__, "statement": _statement(point, group_name)})
+    return replace(point, statement=_statement(point, group_name))
 
 
 def _ordered(scores: Floats) -> Floats:
@@ -256,27 +251,33 @@ def _price(predictions: Predictions, scores: Floats, rule: str, threshold: float
     return {"rule": rule, "threshold": threshold, **found, "note": note}
 
 
-def _why_not(n: int, recall: float, confidence: float, positive: str, group_name: str) -> str:
+def _usable_rule(rule: str, n: int, recall: float, confidence: float, groups: str) -> tuple[str, str | None]:
+    """The rule to use and, if it is not the one that was asked for, why."""
+    # Asked for every rule, because this also checks recall and confidence.
+    allowed = certificate.certified_misses(n, recall, confidence)
+    if rule != "certified" or allowed is not None:
+        return rule, None
     needed, best = certificate.minimum_groups(recall, confidence), certificate.certifiable_recall(n, confidence)
-    return (
-        f"Validation holds {n} {positive} {plural(n, group_name, number=False)}; certifying a recall of {percent(recall)} "
-        f"with {percent(confidence)} confidence needs at least {needed}. Flagging all {n} would certify {percent(best, 1)}."
+    return "empirical", (
+        f"Validation holds {plural(n, groups)}; certifying a recall of {percent(recall)} with {percent(confidence)} "
+        f"confidence needs at least {needed:,}. Flagging all {n:,} would certify {percent(best, 1)}."
     )
 
 
 def _statement(point: OperatingPoint, group_name: str) -> str:
     """One sentence on what the threshold means."""
-    n, positive = point.n_groups, point.positive_class
+    positive, target = point.positive_class, percent(point.target_recall)
     start = f"An image is called {positive} when its score is at least {short(point.threshold)}"
-    groups = plural(n, f"{positive} {group_name}")
+    groups = plural(point.n_groups, f"{positive} {group_name}")
     if point.rule == "fixed":
-        return f"{start}, a value set by hand that promises no recall; on validation it misses {point.misses_allowed} of {groups}."
+        missed = f"on validation it misses {point.misses_allowed} of {groups}"
+        return f"{start}, a value set by hand that promises no recall; {missed}."
     found = f"on validation this misses at most {point.misses_allowed} of {groups}"
     if point.rule == "empirical":
-        return f"{start}; {found}, a recall of at least {percent(point.target_recall)} there, with no promise for other {group_name}s."
+        return f"{start}; {found}, a recall of at least {target} there, with no promise for other {group_name}s."
     optimistic = "; the same validation images chose the weights, so the promise is a little optimistic"
     return (
-        f"{start}; {found}, and so at least {percent(point.target_recall)} of all future {positive} {group_name}s are found, with "
+        f"{start}; {found}, and so at least {target} of all future {positive} {group_name}s are found, with "
         f"{percent(point.confidence)} confidence, as long as they resemble those of validation"
         f"{optimistic if point.selection_optimistic else ''}."
     )

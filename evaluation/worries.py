@@ -52,9 +52,10 @@ def _shared_groups(val: Judged, test: Judged, group_name: str) -> Worry | None:
     shared = sorted(set(val.predictions.group_names) & set(test.predictions.group_names))
     if not shared:
         return None
+    listed = ", ".join(shared[:3] + ["..."] * (len(shared) > 3))
     text = (
-        f"{plural(len(shared), group_name)} ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}) occur on validation and on "
-        f"test, so the test set is not independent. Split by {group_name} and run again."
+        f"On validation and on test: {plural(len(shared), group_name)} ({listed}). The test set is not independent, and its "
+        f"figures are too good. Split by {group_name} and run again."
     )
     return _worry("alarm", f"A {group_name} is on both sides of the split", text)
 
@@ -67,21 +68,21 @@ def _shift(metrics: Mapping[str, Any]) -> Worry | None:
         if is_notable(row["difference"], LARGE_DROP) and row["difference"]["value"] < 0
     ]
     apart = {n: v for n, v in metrics["shift"]["domain_auc"].items() if v is not None and v >= TELLING_APART}
-    threshold = "At the threshold locked on validation, " if any(r["metric"] != "AUROC" for r in fallen) else ""
-    changes = " and ".join(
-        f"{row['metric']} falls from {format_interval(row['val'])} on validation to {format_interval(row['test'])} on test"
-        for row in fallen
-    )
     if fallen:
-        text = [f"{threshold}{changes}.", *_same_in_baseline(metrics, [row["metric"] for row in fallen])]
+        text = [_fall(row) for row in fallen]
+        text += _same_in_baseline(metrics, [row["metric"] for row in fallen])
         text += [apart_sentence(apart)] if apart else []
-        text.append(
-            "Validation figures do not carry over to this test set, and test figures need not carry over to the next hospital."
-        )
+        text.append("Validation figures do not carry over to this test set, nor need test figures to the next hospital.")
         return _worry("alarm", "The test set is shifted", " ".join(text))
     if metrics["shift"]["detected"]:
         return _worry("caution", "Test and validation differ", metrics["shift"]["sentence"])
     return None
+
+
+def _fall(row: Mapping[str, Any]) -> str:
+    metric = "AUROC" if row["metric"] == "AUROC" else f"{row['metric'].capitalize()} at the locked threshold"
+    before, after = format_interval(row["val"]), format_interval(row["test"])
+    return f"{metric} falls from {before} on validation to {after} on test."
 
 
 def _same_in_baseline(metrics: Mapping[str, Any], fallen: list[str]) -> list[str]:
@@ -137,7 +138,8 @@ def _fallback(metrics: Mapping[str, Any]) -> Worry | None:
     point = metrics["threshold"]
     if point["fallback_reason"] is None:
         return None
-    text = f"{point['fallback_reason']} The {point['rule']} rule was used instead; it promises nothing about other {metrics['group_name']}s."
+    promise = f"it promises nothing about other {metrics['group_name']}s"
+    text = f"{point['fallback_reason']} The {point['rule']} rule was used instead; {promise}."
     return _worry("caution", "The recall is not certified", text)
 
 

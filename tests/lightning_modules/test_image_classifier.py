@@ -1,0 +1,88 @@
+"""The LightningModule: plain hyperparameters, probabilities in float32, a threshold that travels with the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as lightning
+import torch
+from sklearn.metrics import roc_auc_score
+
+from lightning_modules import ImageClassifier
+
+MODEL = {
+    "name": "simple_cnn",
+    "image_size": 16,
+    "channels": 1,
+    "filters": [4],
+    "hidden": 8,
+    "dropout": 0.5,
+    "mean": 0.0,
+    "std": 1.0,
+}
+
+
+def classifier(positive: str = "B") -> ImageClassifier:
+    torch.manual_seed(0)
+    return ImageClassifier(MODEL, ["A", "B"], positive, learning_rate=1e-3)
+
+
+def batch(count: int = 6) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8, generator=generator)
+    return {"image": images, "target": torch.arange(count) % 2, "row": torch.arange(count).flip(0)}
+
+
+def test_hyperparameters_are_plain_and_checkpoints_load_safely(tmp_path: Path) -> None:
+    module = classifier()
+    module.threshold.fill_(0.123456789012345)
+    trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["model"] == MODEL
+    loaded = ImageClassifier.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True, map_location="cpu")
+    assert float(loaded.threshold) == 0.123456789012345
+    assert torch.equal(loaded(batch()["image"]), module(batch()["image"])) or module.training
+
+
+def test_threshold_is_unset_until_it_is_fixed() -> None:
+    assert np.isnan(float(classifier().threshold))
+
+
+def test_positive_must_be_a_class() -> None:
+    with pytest.raises(ValueError, match="'C'"):
+        ImageClassifier(MODEL, ["A", "B"], "C", 1e-3)
+
+
+@pytest.mark.parametrize("positive", ["A", "B"])
+def test_evaluation_collects_float32_probabilities_in_row_order(positive: str) -> None:
+    module = classifier(positive).eval()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    module.on_validation_epoch_start()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        module.validation_step(batch(), 0)
+    rows, scores = module.collected()
+    assert rows.tolist() == list(range(6))
+    with torch.no_grad():
+        exact = torch.sigmoid(module(batch()["image"])).flip(0).double().numpy()
+    assert (scores == exact).all(), "evaluation must not run in the training step's bfloat16"
+    assert (scores.astype(np.float32).astype(np.float64) == scores).all()
+    targets = (batch()["target"].flip(0).numpy() == ["A", "B"].index(positive)).astype(int)
+    assert float(module.val_auroc.compute()) == pytest.approx(roc_auc_score(targets, scores), abs=1e-6)
+
+
+def test_training_step_lowers_the_loss() -> None:
+    module = classifier()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    optimiser = module.configure_optimizers()
+    losses = []
+    for _ in range(250):
+        loss = module.training_step(batch(), 0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
