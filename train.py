@@ -61,12 +61,12 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     settings = _settings(cfg, folder)
     if not resumed and (folder / "run.json").exists():
         raise ValueError(f"{folder} already holds a run, which is never overwritten. Choose another hydra.run.dir.")
-    log.info("%s\n%s: %s", RESEARCH_NOTICE, "resuming" if resumed else "run folder", _short(folder))
     clock = _Clock()
 
     from models.bundle import save_bundle
 
     prepared, datamodule = _data(settings, folder)
+    log.info("%s: %s\n%s", "resuming" if resumed else "run folder", _short(folder), RESEARCH_NOTICE)
     clock.lap("data")
     module, trainer, parts = _trainer(settings, folder, prepared, datamodule)
     _fit(trainer, module, datamodule, folder / "checkpoints" / "last.ckpt" if resumed else None, folder)
@@ -437,12 +437,15 @@ def _print_results(metrics: dict[str, Any], report: Path, clock: _Clock) -> None
     console.print(
         f"{metrics['confidence']:.0%} intervals from {metrics['bootstrap']['resamples']:,} resamples of {group}s\n"
     )
+    price = Table(
+        title="price of recall, on validation", title_justify="left", title_style="", box=None, pad_edge=False
+    )
+    for column in ("rule", "threshold", "sensitivity", "specificity"):
+        price.add_column(column, justify="left" if column == "rule" else "right")
     for row in threshold["price"]:
-        if row["threshold"] is not None:
-            console.print(
-                f"price on validation: specificity {row['specificity']:.3f} at {row['threshold']:.4g} "
-                f"({row['rule']}), sensitivity {row['sensitivity']:.3f}"
-            )
+        shown = ("threshold", "sensitivity", "specificity")
+        price.add_row(row["rule"], *("-" if row[name] is None else f"{row[name]:.3f}" for name in shown))
+    console.print(price)
     console.print()
     for worry in metrics["worries"]:
         console.print(f"[bold]{worry['level']}: {worry['title']}[/bold]")

@@ -19,11 +19,15 @@ Points = NDArray[np.float64]
 FRAME = 1.2
 """Half-width of the drawn canvas in body units: wider than the film, so that a shifted pose still shows body."""
 
-# Right half of one lung field as (|x|, y): apex, chest wall, costophrenic angle, dome of the diaphragm, mediastinal edge.
-_LUNG = [(0.13, -0.60), (0.20, -0.80), (0.36, -0.82), (0.50, -0.66), (0.61, -0.38), (0.68, -0.05), (0.72, 0.28), (0.73, 0.56),
-         (0.70, 0.66), (0.62, 0.50), (0.46, 0.36), (0.30, 0.36), (0.17, 0.46), (0.12, 0.30), (0.12, -0.10)]  # fmt: skip
-_TORSO = [(0.00, -1.40), (0.17, -1.30), (0.18, -1.02), (0.34, -0.94), (0.74, -0.88), (1.00, -0.66), (1.12, -0.30), (1.10, 0.10),
-          (0.99, 0.10), (0.90, -0.16), (0.86, 0.10), (0.87, 0.50), (0.89, 0.90), (0.92, 1.50), (0.00, 1.50)]  # fmt: skip
+# One lung as (|x|, y): apex, chest wall, costophrenic angle, dome of the diaphragm, mediastinal edge.
+_LUNG = [(0.13, -0.60), (0.20, -0.80), (0.36, -0.82), (0.50, -0.66), (0.61, -0.38), (0.68, -0.05), (0.72, 0.28),
+         (0.73, 0.56), (0.70, 0.66), (0.62, 0.50), (0.46, 0.36), (0.30, 0.36), (0.17, 0.46), (0.12, 0.30),
+         (0.12, -0.10)]  # fmt: skip
+_DOME = slice(9, 13)
+# Half an outline of neck, shoulder, arm pit and flank.
+_TORSO = [(0.00, -1.40), (0.17, -1.30), (0.18, -1.02), (0.34, -0.94), (0.74, -0.88), (1.00, -0.66), (1.12, -0.30),
+          (1.10, 0.10), (0.99, 0.10), (0.90, -0.16), (0.86, 0.10), (0.87, 0.50), (0.89, 0.90), (0.92, 1.50),
+          (0.00, 1.50)]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,20 @@ class Canvas:
         """Mask in [0, 1] of a closed outline (k, 2), its edge blurred by `soft` body units."""
         mask = np.zeros((self.pixels, self.pixels), np.uint8)
         cv2.fillPoly(mask, [self._fixed(outline)], 255, cv2.LINE_AA, 4)
-        return self.blur(mask.astype(np.float32) / 255, soft)
+        return self.soften(mask, soft)
 
     def stroke(self, mask: NDArray[np.uint8], line: Points, width: float, level: float) -> None:
-        """Draws an open line (k, 2) of `width` body units and brightness `level` in [0, 1] into an 8-bit mask, in place."""
+        """Draws an open line (k, 2), `width` body units wide, of brightness `level` in [0, 1] into an 8-bit mask."""
         thickness = max(1, round(width * self.unit))
         cv2.polylines(mask, [self._fixed(line)], False, round(255 * level), thickness, cv2.LINE_AA, 4)
 
     def strokes(self) -> NDArray[np.uint8]:
         """An empty 8-bit mask for `stroke`."""
         return np.zeros((self.pixels, self.pixels), np.uint8)
+
+    def soften(self, mask: NDArray[np.uint8], sigma: float) -> Picture:
+        """An 8-bit mask as a picture in [0, 1], blurred by `sigma` body units."""
+        return self.blur(np.asarray(mask / np.float32(255), np.float32), sigma)
 
     def blur(self, picture: Picture, sigma: float) -> Picture:
         """Gaussian blur by `sigma` body units; a sigma below a fifth of a pixel changes nothing."""
@@ -68,7 +76,7 @@ class Canvas:
     def bump(self, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> Picture:
         """Gaussian hill of height 1: `radii` are its standard deviations in body units, `angle` in radians."""
         distance = self.distance(centre, radii, angle)
-        return np.exp(-0.5 * distance * distance)
+        return np.asarray(np.exp(-0.5 * distance * distance), np.float32)
 
     def distance(self, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> Picture:
         """Elliptic distance from `centre` per pixel: 1 on the ellipse with the half-axes `radii`."""
@@ -79,7 +87,7 @@ class Canvas:
         return np.asarray(np.sqrt(along * along + across * across), np.float32)
 
     def noise(self, rng: np.random.Generator, fine: float, coarse: float | None = None) -> Picture:
-        """Zero-mean, unit-variance random field with details of `fine` body units; without `coarse` parts if that is given."""
+        """Random field of mean 0 and variance 1 with details of `fine` body units, those above `coarse` taken out."""
         if coarse is None and fine * self.unit > 4:
             cells = max(4, int(self.pixels / (fine * self.unit)))
             small = rng.standard_normal((cells, cells), dtype=np.float32)
@@ -139,7 +147,7 @@ def draw_thorax(rng: np.random.Generator, canvas: Canvas) -> Thorax:
 
     soft = 0.46 + 0.13 * y + 0.10 * np.exp(-((x / 0.5) ** 2)) + 0.02 * canvas.noise(rng, 0.5)
     mediastinum = np.clip(1.35 - np.abs(x) / (0.13 * width), 0, 1)
-    density = body * (soft + 0.08 * canvas.blur(mediastinum, 0.03))
+    density = body * (soft + 0.08 * canvas.blur(np.asarray(mediastinum, np.float32), 0.03))
     air = rng.uniform(0.17, 0.24) + 0.05 * np.abs(y) ** 2 + 0.02 * canvas.noise(rng, 0.45)
     fields = lungs * (1 - heart)
     density = density * (1 - lungs) + lungs * air
@@ -164,7 +172,7 @@ def _torso(rng: np.random.Generator, canvas: Canvas, width: float) -> Picture:
 
 def _lung_outline(rng: np.random.Generator, side: int, width: float, tall: float) -> Points:
     points = np.array(_LUNG) + rng.normal(0, 0.010, (len(_LUNG), 2))
-    points[9:13, 1] += rng.normal(0, 0.05) + (0.05 if side > 0 else -0.02)
+    points[_DOME, 1] += rng.normal(0, 0.05) + (0.05 if side > 0 else -0.02)
     points *= [width * side, tall]
     return smooth_outline(points)
 
@@ -219,10 +227,8 @@ def _bones(rng: np.random.Generator, canvas: Canvas, lungs: list[Points], width:
                     [side * (reach - (reach - 0.26) * t**1.3), start + slope + 0.26 * t - 0.05 * t**2], 1
                 )
                 canvas.stroke(front, anterior, 0.070, 1.0)
-    ribs = canvas.blur(back.astype(np.float32) / 255 - 0.35 * core.astype(np.float32) / 255, 0.012)
-    bones = rng.uniform(0.06, 0.085) * ribs + rng.uniform(0.02, 0.035) * canvas.blur(
-        front.astype(np.float32) / 255, 0.015
-    )
+    ribs = canvas.soften(back, 0.012) - 0.35 * canvas.soften(core, 0.012)
+    bones = rng.uniform(0.06, 0.085) * ribs + rng.uniform(0.02, 0.035) * canvas.soften(front, 0.015)
     return np.asarray(bones + _clavicles(rng, canvas, width) + _spine(rng, canvas), np.float32)
 
 
@@ -234,7 +240,7 @@ def _clavicles(rng: np.random.Generator, canvas: Canvas, width: float) -> Pictur
         line = np.stack([side * width * (0.09 + 0.66 * t), inner - rise * t - 0.03 * np.sin(2 * np.pi * t)], 1)
         canvas.stroke(mask, line, 0.075, 0.75)
         canvas.stroke(mask, line, 0.045, 0.55)
-    return np.asarray(0.16 * canvas.blur(mask.astype(np.float32) / 255, 0.010), np.float32)
+    return np.asarray(0.16 * canvas.soften(mask, 0.010), np.float32)
 
 
 def _spine(rng: np.random.Generator, canvas: Canvas) -> Picture:
@@ -262,9 +268,7 @@ def _vessels(rng: np.random.Generator, canvas: Canvas, width: float) -> Picture:
         hila += canvas.bump((float(root[0]), float(root[1])), (0.05, 0.09), side * 0.3)
         for heading in np.linspace(-1.35, 1.45, 9) + rng.normal(0, 0.12, 9):
             _branch(rng, canvas, mask, root, side, float(heading), rng.uniform(0.42, 0.62), 0.9)
-    return np.asarray(
-        0.10 * canvas.blur(mask.astype(np.float32) / 255, 0.006) + rng.uniform(0.08, 0.14) * hila, np.float32
-    )
+    return np.asarray(0.10 * canvas.soften(mask, 0.006) + rng.uniform(0.08, 0.14) * hila, np.float32)
 
 
 def _branch(

@@ -30,7 +30,7 @@ def shift_of(val: Judged, test: Judged, domain_aucs: Mapping[str, float | None],
     Args:
         domain_aucs: for each class, how well thumbnails tell its test images from its training images (AUROC or None).
     """
-    table = []
+    table: list[dict[str, Any]] = []
     for metric, name in _SHIFT_ROWS:
         before, after = (_held(side.summary, name) for side in (val, test))
         difference = difference_interval(name, test.resampled, val.resampled, confidence).to_dict()
@@ -112,8 +112,8 @@ def _baseline_sentence(model: Mapping[str, Any], baseline: Mapping[str, Any], di
     if difference["value"] is None:
         return f"AUROC is not defined on this test set, so the model cannot be compared with a {BASELINE_NAME}."
     start = (
-        f"On test the model's AUROC is {format_interval(model)}, that of a {BASELINE_NAME} {format_interval(baseline)}; "
-        f"the difference is {format_interval(difference)}"
+        f"On test the model's AUROC is {format_interval(model)}, that of a {BASELINE_NAME} "
+        f"{format_interval(baseline)}; the difference is {format_interval(difference)}"
     )
     if difference["low"] is None:
         return f"{start}, and there are too few groups for an interval."
@@ -142,7 +142,7 @@ def promise_of(point: OperatingPoint, test: Judged, group_name: str) -> dict[str
     groups, target = plural(n_test, f"{point.positive_class} {group_name}"), percent(point.target_recall)
     start = (
         f"On test the threshold missed {missed} of {groups}, a recall of {figure((n_test - missed) / n_test)}; the "
-        f"certificate led to expect about {expected:.1f} misses, and at most {most} in 99 of 100 test sets like validation"
+        f"certificate led to expect about {expected:.1f} misses, and at most {most} in 99 of 100 sets like validation"
     )
     if not kept:
         end = f": the recall of {target} was not kept, so these {group_name}s are not like those of validation."

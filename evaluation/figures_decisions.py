@@ -24,6 +24,7 @@ from evaluation.figures_style import (
     new_figure,
     write,
 )
+from evaluation.wording import short
 
 _BINS: Final = 44
 _PROBABILITIES: Final = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -40,9 +41,7 @@ def confusion(
         point: POINT of metrics.json (`threshold`, `tp`, `fn`, `fp`, `tn`).
         classes: (negative class, positive class).
     """
-    figure = new_figure(
-        title, f"Threshold {short_threshold(point['threshold'])}; shares of the true class", 4.2, phantom=phantom
-    )
+    figure = new_figure(title, f"Threshold {short(point['threshold'])}; shares of the true class", 4.2, phantom=phantom)
     _matrix(add_axes(figure, 0.3, 0.1, 3.3, 3.3), point, classes, size=15)
     return figure
 
@@ -60,7 +59,7 @@ def confusion_pair(
         axes = add_axes(figure, 0.22 + 2.04 * index, 0.04, 1.92, 1.92)
         _matrix(axes, point, classes, size=12.5, rows=index == 0)
         axes.annotate(
-            f"{name} {short_threshold(point['threshold'])}",
+            f"{name} {short(point['threshold'])}",
             (0, 1),
             (1, 27),
             xycoords="axes fraction",
@@ -115,14 +114,6 @@ def score_histogram(
     axes.axvline(cut, color=INK, linewidth=1.1, zorder=4)
     _score_labels(axes, cut, threshold, positive, alarm, classes)
     return figure
-
-
-def short_threshold(threshold: float) -> str:
-    """A threshold as people read it: four digits, or as many as tell it from 1."""
-    digits = 4
-    while threshold < 1 and float(f"{threshold:.{digits}g}") == 1:
-        digits += 1
-    return np.format_float_positional(threshold, precision=digits, fractional=False, trim="-")
 
 
 def _matrix(axes: Axes, point: Mapping[str, Any], classes: Sequence[str], *, size: float, rows: bool = True) -> None:
@@ -212,7 +203,7 @@ def _score_labels(
             )
     left = cut > (low + high) / 2
     axes.annotate(
-        f"threshold {short_threshold(threshold)}",
+        f"threshold {short(threshold)}",
         (cut, 1),
         (0, 5),
         xycoords=("data", "axes fraction"),

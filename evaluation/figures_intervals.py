@@ -61,7 +61,7 @@ def auroc_forest(estimates: Sequence[Estimate], *, phantom: bool = False) -> Fig
         raise ValueError("No AUROC to draw: every estimate is null. Both classes must occur in the predictions.")
     height = 0.86 + _ROW * len(rows)
     figure = new_figure("AUROC, model and baseline", "Dot: estimate. Line: its interval", height, phantom=phantom)
-    axes = add_axes(figure, 0.02, 0.26, 2.68, _ROW * len(rows))
+    axes = add_axes(figure, 0.11, 0.26, 2.59, _ROW * len(rows))
     lows = [float(row.interval["low"] if row.interval["low"] is not None else row.interval["value"]) for row in rows]
     floor = next((edge for edge in (0.9, 0.8, 0.7, 0.6, 0.5) if edge <= min(lows)), 0.0)
     for index, row in enumerate(rows):
@@ -80,12 +80,13 @@ def auroc_forest(estimates: Sequence[Estimate], *, phantom: bool = False) -> Fig
         axes.annotate(
             row.name,
             (0, index),
-            (0, 7.5),
+            (-7.5, 7.5),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
             fontsize=LABEL_SIZE,
             color=INK,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
             parse_math=False,
         )
         axes.annotate(
@@ -109,7 +110,7 @@ def auroc_forest(estimates: Sequence[Estimate], *, phantom: bool = False) -> Fig
 def shift_slope(panels: Sequence[SlopePanel], *, phantom: bool = False) -> Figure:
     """From validation to test, one narrow panel a metric, all on the same axis from 0 to 1; the baseline dashed."""
     named = any(panel.baseline_val is not None for panel in panels)
-    subtitle = "Circles: the model. Squares: the thumbnail baseline (at 0.5)" if named else "With intervals"
+    subtitle = "Circles: the model. Squares: the thumbnail baseline" if named else "With intervals"
     figure = new_figure("From validation to test", subtitle, 3.3, phantom=phantom)
     width = 4.02 / max(len(panels), 1)
     for index, panel in enumerate(panels):

@@ -60,7 +60,7 @@ class Predictions:
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
         """Shape (n,); 1 = positive class."""
-        return (self.frame["label"].to_numpy(dtype=str) == self.positive_class).astype(np.uint8)
+        return np.asarray(self.frame["label"].to_numpy(dtype=str) == self.positive_class, dtype=np.uint8)
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:

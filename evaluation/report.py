@@ -108,7 +108,9 @@ def _subgroups(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             held: dict[str, Any] = {
                 name: value for name, value in group.items() if isinstance(value, dict) and "value" in value
             }
-            for name, interval in (held or {"": None}).items():
+            if group.get("suppressed") or not held:
+                held = {"": None}
+            for name, interval in held.items():
                 rows.append({"group": group, "metric": name, "interval": interval})
         tables.append({"column": column, "rows": rows})
     return tables

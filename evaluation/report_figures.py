@@ -93,6 +93,6 @@ def _panels(metrics: Mapping[str, Any]) -> list[SlopePanel]:
 
 
 def _baseline_metric(split: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
-    """A baseline has no locked threshold: its sensitivity and specificity are those at 0.5."""
-    found = split.get(metric) or (split.get("at_0.5") or {}).get(metric)
+    """Sensitivity and specificity of the baseline are those at a threshold of its own, found by the same rule."""
+    found = split.get(metric) or (split.get("at_threshold") or {}).get(metric)
     return found if isinstance(found, Mapping) else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from evaluation.figures_decisions import short_threshold
+from evaluation.wording import short
 
 NOTHING: Final = "\u2013"
 NARROW_SPACE: Final = "\u202f"
@@ -54,8 +54,8 @@ def count(value: float | None) -> str:
 
 
 def threshold(value: float | None) -> str:
-    """A threshold with four digits, or as many as tell it from 1; a dash where there is none."""
-    return NOTHING if value is None else short_threshold(value)
+    """A threshold as the sentences of metrics.json write it; a dash where there is none."""
+    return NOTHING if value is None else short(value)
 
 
 def probability(value: float | None) -> str:

@@ -38,11 +38,18 @@ class Judged:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made: number of resamples, confidence in (0, 1), seed."""
+    """How intervals are made: number of resamples (at least 1), confidence in (0, 1), seed."""
 
     resamples: int = 2000
     confidence: float = 0.95
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1 or not 0.0 < self.confidence < 1.0:
+            raise ValueError(
+                f"{self.resamples} resamples and a confidence of {self.confidence!r}; expected at least 1 resample and "
+                "a confidence between 0 and 1."
+            )
 
 
 def judge(

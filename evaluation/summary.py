@@ -55,13 +55,10 @@ def evaluate_run(
     """
     _check_classes([val, test, baseline_val, baseline_test], operating_point)
     _check_images(val, test, baseline_val, baseline_test)
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence!r}; expected a number between 0 and 1.")
     # Seeds apart for each split, because differences between splits take their resamples as independent.
     how = {side: Resampling(bootstrap, confidence, (seed, number)) for number, side in enumerate(("val", "test"))}
-    sides = {
-        name: judge(part, operating_point, how[name], subgroup_columns) for name, part in (("val", val), ("test", test))
-    }
+    parts = {"val": val, "test": test}
+    sides = {name: judge(part, operating_point, how[name], subgroup_columns) for name, part in parts.items()}
     metrics: dict[str, Any] = {
         **{"schema": SCHEMA, "title": title, "phantom": bool(phantom), "task": task, "model": model},
         **_names(test, group_name),
@@ -137,8 +134,8 @@ def _check_images(
     for name, ours, theirs in (("val", val, baseline_val), ("test", test, baseline_test)):
         if theirs is not None and not _identities(ours).equals(_identities(theirs)):
             raise ValueError(
-                f"the baseline's {name} predictions are not of the model's images: {len(theirs)} rows and {len(ours)}, or "
-                "other groups or labels. Score the baseline on the same split."
+                f"the baseline's {name} predictions are not of the model's images: {len(theirs)} rows and {len(ours)}, "
+                "or other groups or labels. Score the baseline on the same split."
             )
 
 

@@ -132,7 +132,8 @@ def positive_group_scores(predictions: Predictions, group_score: str = "max") ->
     start = -np.inf if group_score == "max" else np.inf
     held = np.full(len(predictions.group_names), start)
     (np.maximum if group_score == "max" else np.minimum).at(held, groups, scores)
-    return held[np.isfinite(held)]
+    present: Floats = held[np.isfinite(held)]
+    return present
 
 
 def choose_operating_point(
@@ -161,17 +162,9 @@ def choose_operating_point(
     Raises:
         ValueError: an unknown rule, a value outside its range, or no positive image for a rule that needs one.
     """
-    if rule not in RULES:
-        raise ValueError(f"threshold rule is {rule!r}; expected one of {list(RULES)}.")
-    if not 0.0 <= fixed <= 1.0:
-        raise ValueError(f"fixed threshold is {fixed!r}; expected a number from 0 to 1.")
     scores = positive_group_scores(predictions, group_score)
     n, positive = len(scores), predictions.positive_class
-    if rule != "fixed" and n == 0:
-        raise ValueError(
-            f"validation holds no {positive} image, so no threshold can be chosen by the {rule} rule. "
-            "Enlarge the validation part, or use the fixed rule."
-        )
+    _check_request(rule, fixed, n, positive)
     used, reason = _usable_rule(rule, n, recall, confidence, f"{positive} {group_name}")
     threshold, misses = _apply(used, scores, recall, confidence, fixed)
     point = OperatingPoint(
@@ -193,6 +186,18 @@ def choose_operating_point(
         statement="",
     )
     return replace(point, statement=_statement(point, group_name))
+
+
+def _check_request(rule: str, fixed: float, n: int, positive: str) -> None:
+    if rule not in RULES:
+        raise ValueError(f"threshold rule is {rule!r}; expected one of {list(RULES)}.")
+    if not 0.0 <= fixed <= 1.0:
+        raise ValueError(f"fixed threshold is {fixed!r}; expected a number from 0 to 1.")
+    if rule != "fixed" and n == 0:
+        raise ValueError(
+            f"validation holds no {positive} image, so no threshold can be chosen by the {rule} rule. "
+            "Enlarge the validation part, or use the fixed rule."
+        )
 
 
 def _ordered(scores: Floats) -> Floats:

@@ -54,8 +54,8 @@ def _shared_groups(val: Judged, test: Judged, group_name: str) -> Worry | None:
         return None
     listed = ", ".join(shared[:3] + ["..."] * (len(shared) > 3))
     text = (
-        f"On validation and on test: {plural(len(shared), group_name)} ({listed}). The test set is not independent, and its "
-        f"figures are too good. Split by {group_name} and run again."
+        f"On validation and on test: {plural(len(shared), group_name)} ({listed}). The test set is not independent, "
+        f"and its figures are too good. Split by {group_name} and run again."
     )
     return _worry("alarm", f"A {group_name} is on both sides of the split", text)
 
@@ -72,7 +72,9 @@ def _shift(metrics: Mapping[str, Any]) -> Worry | None:
         text = [_fall(row) for row in fallen]
         text += _same_in_baseline(metrics, [row["metric"] for row in fallen])
         text += [apart_sentence(apart)] if apart else []
-        text.append("Validation figures do not carry over to this test set, nor need test figures to the next hospital.")
+        text.append(
+            "Validation figures do not carry over to this test set, nor need test figures to the next hospital."
+        )
         return _worry("alarm", "The test set is shifted", " ".join(text))
     if metrics["shift"]["detected"]:
         return _worry("caution", "Test and validation differ", metrics["shift"]["sentence"])
@@ -149,9 +151,9 @@ def _flags_most(metrics: Mapping[str, Any]) -> Worry | None:
     if interval["value"] is None or interval["value"] >= _MOSTLY:
         return None
     point = metrics["splits"]["test"][LOCKED]
-    negative = metrics["negative_class"]
+    negative, flagged, total = metrics["negative_class"], point["fp"], point["fp"] + point["tn"]
     text = (
-        f"At the locked threshold {point['fp']:,} of {point['fp'] + point['tn']:,} {negative} test images are flagged: specificity is "
+        f"At the locked threshold {flagged:,} of {total:,} {negative} test images are flagged: specificity is "
         f"{format_interval(interval)}. Such a threshold saves little reading."
     )
     return _worry("caution", f"Most {negative} images are flagged", text)
@@ -164,8 +166,8 @@ def _few_groups(metrics: Mapping[str, Any]) -> Worry | None:
     if min(positive, negative) >= FEW_GROUPS:
         return None
     text = (
-        f"The test set holds {plural(positive, name)} with {metrics['positive_class']} and {negative:,} without. With fewer than "
-        f"{FEW_GROUPS} of a kind, intervals are wide and resampling is itself only rough."
+        f"The test set holds {plural(positive, name)} with {metrics['positive_class']} and {negative:,} without. With "
+        f"fewer than {FEW_GROUPS} of a kind, intervals are wide and resampling is itself only rough."
     )
     if min(positive, negative) < FEWEST_GROUPS:
         text += " Take these figures as an example, not as a result."
@@ -177,8 +179,8 @@ def _certain(metrics: Mapping[str, Any]) -> Worry | None:
     if interval["value"] != 1.0:
         return None
     text = (
-        "Every positive test image ranks above every negative one, so that the interval of AUROC has no width. That shows the limit of "
-        "the method and not certainty; look for a shortcut in the images."
+        "Every positive test image ranks above every negative one, so that the interval of AUROC has no width. That "
+        "shows the limit of the method and not certainty; look for a shortcut in the images."
     )
     return _worry("caution", "The ranking is perfect", text)
 
@@ -190,7 +192,7 @@ def _dropped(metrics: Mapping[str, Any]) -> Worry | None:
     worst = max((item["dropped"] for item in held if item["value"] is not None), default=0)
     if worst <= _MANY_DROPPED * resamples:
         return None
-    text = f"Up to {worst:,} of {resamples:,} resamples could not be used for a metric, because a class or a decision was missing in them."
+    text = f"Up to {worst:,} of {resamples:,} resamples were of no use for a metric: a class or a decision was missing."
     return _worry("caution", "Some intervals rest on fewer resamples", text)
 
 
@@ -198,14 +200,12 @@ def _selection(metrics: Mapping[str, Any]) -> Worry | None:
     point = metrics["threshold"]
     if not point["selection_optimistic"]:
         return None
-    promise = (
-        f"the recall of {percent(point['target_recall'])} that it promises is"
-        if point["rule"] == "certified"
-        else "they are"
+    also = (
+        f", and so is the promised recall of {percent(point['target_recall'])}" if point["rule"] == "certified" else ""
     )
     text = (
-        "The same validation images chose the epoch and the threshold. Validation figures are a little too good, and "
-        f"{promise} a little optimistic; the test figures are not touched by this."
+        "The same validation images chose the epoch and the threshold. Validation figures are a little optimistic"
+        f"{also}; the test figures are not touched by this."
     )
     return _worry("note", "Validation chose the epoch and the threshold", text)
 

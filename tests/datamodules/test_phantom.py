@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_images_of_a_patient_share_anatomy_but_differ(phantom: Path) -> None:
         by_patient.setdefault(_patient(path), []).append(_thumbnail(path))
     several = [films for films in by_patient.values() if len(films) > 1]
     own = [np.corrcoef(films[0], films[1])[0, 1] for films in several]
-    other = [np.corrcoef(films[0], following[1])[0, 1] for films, following in zip(several, several[1:], strict=False)]
+    other = [np.corrcoef(films[0], following[1])[0, 1] for films, following in itertools.pairwise(several)]
     assert max(own) < 1
     assert np.mean(own) > np.mean(other)
 
@@ -149,8 +150,8 @@ def _thumbnail(path: Path) -> NDArray[np.float64]:
 
 def test_thumbnails_do_not_solve_it(phantom: Path) -> None:
     """Coarse brightness must help a little (an opacity is dense) and stay far below what shape gives."""
-    pixels = {part: [] for part in ("train", "test")}  # type: dict[str, list[NDArray[np.float64]]]
-    labels = {part: [] for part in ("train", "test")}  # type: dict[str, list[bool]]
+    pixels: dict[str, list[NDArray[np.float64]]] = {"train": [], "test": []}
+    labels: dict[str, list[bool]] = {"train": [], "test": []}
     for path in _files(phantom):
         pixels[path.parents[1].name].append(_thumbnail(path))
         labels[path.parents[1].name].append(path.parent.name == "PNEUMONIA")

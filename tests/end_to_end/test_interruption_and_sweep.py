@@ -1,0 +1,93 @@
+"""Ctrl-C, resume and multirun through the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from tests.conftest import ROOT, run_train
+from tests.end_to_end.conftest import TINY
+
+
+def interrupt_after_first_epoch(folder: Path, home: Path) -> subprocess.Popen[str]:
+    """Start the run of the fixture, press Ctrl-C in its second epoch, and wait for it to end."""
+    environment = {**os.environ, "FIRSTREAD_HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *TINY, f"hydra.run.dir={folder}"],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for _ in range(3000):
+        if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    return process
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(finished: tuple[Path, str], home: Path) -> None:
+    whole, _ = finished
+    folder = home / "runs" / "interrupted"
+    process = interrupt_after_first_epoch(folder, home)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "python train.py resume=runs/interrupted" in output
+    assert "Traceback" not in output
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 1 <= checkpoint["epoch"] + 1 < 3, "the run was interrupted before its last epoch"
+    assert not (folder / "metrics.json").exists()
+
+    refused = run_train("resume=runs/interrupted", "model.dropout=0.1", home=home)
+    assert refused.returncode == 2
+    assert "model.dropout=0.1" in refused.stderr
+
+    done = run_train("resume=runs/interrupted", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("val", "test"):
+        name = f"predictions/{part}.csv"
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert len(record["resumed"]) == 1
+    assert json.loads((folder / "threshold.json").read_text()) == json.loads((whole / "threshold.json").read_text())
+
+
+def test_resume_refuses_other_data(home: Path) -> None:
+    folder = home / "runs" / "other_data"
+    process = interrupt_after_first_epoch(folder, home)
+    process.communicate(timeout=120)
+    card = folder / "data_card.json"
+    card.write_text(card.read_text().replace('"split_sha256": "', '"split_sha256": "0'))
+    done = run_train(f"resume={folder}", home=home)
+    assert done.returncode == 2
+    assert "split_sha256" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_multirun_gives_three_seeds_and_one_table(home: Path) -> None:
+    done = run_train("-m", *TINY, "trainer.max_epochs=1", "seed=0,1,2", "hydra.sweep.dir=multirun/seeds", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folders = sorted(path for path in (home / "multirun" / "seeds").iterdir() if path.is_dir())
+    assert [folder.name for folder in folders] == ["0", "1", "2"]
+    seeds = [json.loads((folder / "run.json").read_text())["seeds"]["seed"] for folder in folders]
+    assert seeds == [0, 1, 2]
+    tests = {(folder / "predictions" / "test.csv").read_bytes() for folder in folders}
+    assert len(tests) == 3, "three seeds give three models"
+    splits = {(folder / "splits.csv").read_bytes() for folder in folders}
+    assert len(splits) == 1, "seeds are compared on one split"
+    table = pd.read_csv(home / "multirun" / "seeds" / "sweep.csv")
+    assert table["seed"].tolist() == [0, 1, 2]
+    assert table["test/auroc"].notna().all()
+    assert done.stdout.count("3 runs") == 1
+    assert "Traceback" not in done.stdout + done.stderr

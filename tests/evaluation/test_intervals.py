@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+from statsmodels.stats.proportion import proportion_confint
+
+from evaluation.intervals import (
+    Interval,
+    clopper_pearson_lower,
+    format_interval,
+    percentile_interval,
+    wilson,
+    wilson_interval,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99])
+)
+def test_wilson_equals_statsmodels(pair: tuple[int, int], confidence: float) -> None:
+    hits, n = pair
+    expected = proportion_confint(hits, n, alpha=1 - confidence, method="wilson")
+    assert wilson(hits, n, confidence) == pytest.approx(expected, abs=1e-9)
+    assert wilson(hits, n, confidence)[0] <= hits / n <= wilson(hits, n, confidence)[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99])
+)
+def test_clopper_pearson_equals_statsmodels(pair: tuple[int, int], confidence: float) -> None:
+    hits, n = pair
+    # A one-sided bound at level c is the lower end of the two-sided interval at level 2c - 1.
+    expected = proportion_confint(hits, n, alpha=2 * (1 - confidence), method="beta")[0]
+    assert clopper_pearson_lower(hits, n, confidence) == pytest.approx(expected, abs=1e-9)
+
+
+def test_published_audit_figures() -> None:
+    assert wilson(455, 624) == pytest.approx((0.693, 0.763), abs=5e-4)
+    assert wilson(55, 118) == pytest.approx((0.379, 0.556), abs=5e-4)
+    assert clopper_pearson_lower(287, 300) == pytest.approx(0.932, abs=5e-4)
+
+
+def test_clopper_pearson_is_where_the_tail_equals_the_level() -> None:
+    low = clopper_pearson_lower(97, 100, 0.95)
+    assert binom.sf(96, 100, low) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_ends_without_hits_or_misses() -> None:
+    assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 1.0
+    assert wilson(1, 1) == pytest.approx((0.2065, 1.0), abs=1e-4)
+    assert clopper_pearson_lower(0, 5) == 0.0
+    assert clopper_pearson_lower(5, 5) == pytest.approx(0.05**0.2)
+    assert wilson_interval(0, 0) == Interval(None, None, None, "wilson")
+
+
+@pytest.mark.parametrize(("hits", "n"), [(-1, 3), (4, 3), (0, 0)])
+def test_impossible_counts(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match="expected 0 <= hits <= n"):
+        wilson(hits, n)
+    with pytest.raises(ValueError, match="expected 0 <= hits <= n"):
+        clopper_pearson_lower(hits, n)
+
+
+def test_percentiles_drop_and_count_what_is_not_defined() -> None:
+    draws = np.concatenate([np.linspace(0, 1, 1001), [np.nan] * 7])
+    interval = percentile_interval(0.4, draws, 0.9)
+    assert interval == Interval(0.4, pytest.approx(0.05), pytest.approx(0.95), "group bootstrap", 7)
+    assert percentile_interval(float("nan"), draws) == Interval(None, None, None, dropped=7)
+    assert percentile_interval(0.4, draws[:5]) == Interval(0.4, None, None)
+
+
+@pytest.mark.parametrize(
+    ("interval", "text", "percent"),
+    [
+        (Interval(0.953, 0.936, 0.968), "0.953 (0.936-0.968)", "95.3 % (93.6-96.8)"),
+        (Interval(-0.0001, -0.05, 0.0), "0.000 (-0.050 to 0.000)", "0.0 % (-5.0 to 0.0)"),
+        (Interval(None, None, None), "n/a", "n/a"),
+        (Interval(1.0, None, None), "1.000", "100.0 %"),
+    ],
+)
+def test_format(interval: Interval, text: str, percent: str) -> None:
+    assert format_interval(interval) == text
+    assert format_interval(interval.to_dict()) == text
+    assert format_interval(interval, percent=True) == percent
