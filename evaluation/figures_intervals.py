@@ -77,29 +77,8 @@ def auroc_forest(estimates: Sequence[Estimate], *, phantom: bool = False) -> Fig
             linestyle="none",
             zorder=4,
         )
-        axes.annotate(
-            row.name,
-            (0, index),
-            (-7.5, 7.5),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=LABEL_SIZE,
-            color=INK,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
-            parse_math=False,
-        )
-        axes.annotate(
-            _written(row.interval),
-            (1, index),
-            (10, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=LABEL_SIZE,
-            color=INK,
-            parse_math=False,
-        )
+        _beside(axes, row.name, (0, index), (-7.5, 7.5))
+        _beside(axes, _written(row.interval), (1, index), (10, 0))
     axes.set(ylim=(len(rows) - 0.65, -0.65), xlim=(floor - 0.01 * (1 - floor), 1 + 0.01 * (1 - floor)))
     ticks = [floor, (floor + 1) / 2, 1.0]
     axes.set_xticks(ticks, [f"{tick:.2f}".rstrip("0").rstrip(".") for tick in ticks])
@@ -137,6 +116,22 @@ def shift_slope(panels: Sequence[SlopePanel], *, phantom: bool = False) -> Figur
             parse_math=False,
         )
     return figure
+
+
+def _beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float]) -> None:
+    """Text at a fraction of the width and a row, moved by points; it hides the grid line that it crosses."""
+    axes.annotate(
+        text,
+        place,
+        offset,
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=LABEL_SIZE,
+        color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
+        parse_math=False,
+    )
 
 
 def _slopes(axes: Axes, lines: Sequence[_Line]) -> None:

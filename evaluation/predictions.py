@@ -239,6 +239,6 @@ def _check_sums(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise PredictionsError(
-            f"the probabilities of {_row(frame, row)} sum to {total[row]:.6g} and are wrong in {int(wrong.sum())} rows in "
-            "all; expected 1."
+            f"the probabilities of {_row(frame, row)} sum to {total[row]:.6g}, expected 1; "
+            f"{int(wrong.sum())} rows are wrong in all."
         )
