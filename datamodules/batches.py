@@ -70,7 +70,7 @@ class CachedImages(Dataset[dict[str, torch.Tensor]]):
         self.augmentation = augmentation if augmentation is not None and augmentation.active else None
 
     def __getitem__(self, plan: BatchPlan) -> dict[str, torch.Tensor]:
-        """One batch: ``image`` uint8 ``(b, channels, height, width)`` in channels-last memory, ``target`` and ``row`` int64 ``(b,)``."""
+        """One batch: ``image`` uint8 ``(b, channels, height, width)`` in channels-last memory, ``target`` and ``row`` int64."""
         images = np.ascontiguousarray(self.pixels[plan.rows])
         if self.augmentation is not None:
             images = self.augmentation(images, plan.seed)

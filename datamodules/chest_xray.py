@@ -24,7 +24,8 @@ CITATION = (
     "Mendeley Data, doi:10.17632/rscbjbr9sj"
 )
 GROUP_RULE = "sub-type and number, or prefix and number, of the file name; patients with identical files are joined"
-DOWNLOAD_STEPS = """  1. open  https://data.mendeley.com/datasets/rscbjbr9sj  (no login) and download ChestXRay2017.zip, 1,235,512,464 bytes
+DOWNLOAD_STEPS = """  1. open  https://data.mendeley.com/datasets/rscbjbr9sj  (no login)
+     and download ChestXRay2017.zip, 1,235,512,464 bytes
      (or, with a Kaggle account:  kaggle datasets download -d paultimothymooney/chest-xray-pneumonia --unzip)
   2. check  sha256sum ChestXRay2017.zip  gives 13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36
   3. unpack it into  {parent}  so that  {root}/train/NORMAL  exists"""

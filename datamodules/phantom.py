@@ -31,7 +31,7 @@ Finding = Literal["normal", "bacteria", "virus"]
 _FOLDER = "chest_xray"
 _TEST_SHARE = 0.3
 _NORMAL_SHARE = 0.4
-_FAINT_SHARE = 0.12
+_FAINT_SHARE = 0.05
 _JPEG_QUALITY = 92
 _SMALLEST = 10
 _COUNT, _ANATOMY, _CHEST, _POSE = (
@@ -168,7 +168,7 @@ def _chest(thorax: Thorax, finding: Finding, rng: np.random.Generator, change: n
         return thorax.density + thorax.vessels + thorax.lungs * shadows
     share, texture = _lobar(thorax, rng, change) if finding == "bacteria" else _patchy(thorax, rng, change)
     # Some cases are faint, so that no threshold finds all of them for free.
-    share = share * thorax.lungs * (rng.uniform(0.30, 0.55) if rng.random() < _FAINT_SHARE else 1.0)
+    share = share * thorax.lungs * (rng.uniform(0.40, 0.65) if rng.random() < _FAINT_SHARE else 1.0)
     mean = rng.uniform(0.22, 0.34) if finding == "bacteria" else rng.uniform(0.10, 0.24)
     opacity = share * (mean * change.uniform(0.85, 1.15) + texture)
     return thorax.density + thorax.vessels * (1 - 0.7 * share) + thorax.lungs * shadows + opacity

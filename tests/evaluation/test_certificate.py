@@ -45,7 +45,9 @@ def test_worked_example_bounds() -> None:
     assert [certificate.empirical_misses(n, 0.95) for n in (50, 100, 300)] == [2, 5, 15]
 
 
-@pytest.mark.parametrize(("n", "misses", "kept"), [(50, 2, 0.46), (100, 5, 0.38), (300, 15, 0.43), (100, 1, 0.963), (300, 8, 0.966)])
+@pytest.mark.parametrize(
+    ("n", "misses", "kept"), [(50, 2, 0.46), (100, 5, 0.38), (300, 15, 0.43), (100, 1, 0.963), (300, 8, 0.966)]
+)
 def test_worked_example_chance_to_keep_the_recall(n: int, misses: int, kept: float) -> None:
     """P(R >= 0.95) with R following Beta(n - m, m + 1) equals P(Bin(n, 0.05) > m)."""
     assert binom.sf(misses, n, 0.05) == pytest.approx(kept, abs=5e-3)

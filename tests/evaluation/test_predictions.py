@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_bad_frame_does_not_replace_a_good_file(tmp_path: Path) -> None:
     assert read_predictions(path, CLASSES, "PNEUMONIA").scores.tolist() == [0.5, 0.5]
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "missing column": (lambda t: t.drop(columns="group_id"), "group_id"),
     "missing probabilities": (lambda t: t.drop(columns="prob_NORMAL"), "prob_NORMAL"),
     "unknown class": (lambda t: t.assign(prob_OTHER=0.0), "prob_OTHER"),

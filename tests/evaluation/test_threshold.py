@@ -206,7 +206,9 @@ def test_impossible_requests(change: dict[str, float | str], message: str) -> No
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.floats(0, 1, width=32), min_size=59, max_size=120), st.sampled_from(["certified", "empirical", "fixed"]))
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=59, max_size=120), st.sampled_from(["certified", "empirical", "fixed"])
+)
 def test_decisions_at_the_threshold_survive_csv_and_json(
     tmp_path_factory: pytest.TempPathFactory, scores: list[float], rule: str
 ) -> None:
