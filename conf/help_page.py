@@ -68,3 +68,26 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...]) -> str:
         "  docs/getting-started.md        the first hour",
     ]
     return "\n".join(lines)
+
+
+def reference_page(config: Any) -> str:
+    """docs/configuration.md: every key with its default and what it does, made from the schema."""
+    lines = [
+        "# Every key",
+        "",
+        "Made by `python -m conf.help_page`; a test keeps it current. Defaults are those of `python train.py` without arguments.",
+        "",
+        "| key | default | what it does | allowed |",
+        "|---|---|---|---|",
+    ]
+    for key, item in declared_options().items():
+        value = OmegaConf.to_container(OmegaConf.create({"value": OmegaConf.select(config, key)}))["value"]  # type: ignore[index,call-overload]
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        lines.append(f"| `{key}` | `{shown}` | {item.metadata['help']} | {allowed(item)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    from conf.cli import composed
+
+    print(reference_page(composed([])), end="")

@@ -207,7 +207,7 @@ def allowed(item: dataclasses.Field[Any]) -> str:
         return "one of " + ", ".join(rules["choices"])
     for name, words in (("low", "at least"), ("above", "above"), ("high", "at most"), ("below", "below")):
         if name in rules:
-            parts.append(f"{words} {rules[name]:g}")
+            parts.append(f"{words} {rules[name]:.15g}")
     return " and ".join(parts)
 
 

@@ -11,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from conf.cli import CONF_FOLDER, GROUPS, composed, options_of
+from conf.help_page import reference_page
 from conf.schema import Config, declared_options, problems, side_after_pooling
 
 ROOT = CONF_FOLDER.parent
@@ -129,3 +130,10 @@ def test_declared_options_are_complete_and_valid() -> None:
 
 def test_pooled_side() -> None:
     assert side_after_pooling(128, 2) == 30
+
+
+def test_the_reference_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRSTREAD_DATA", "FIRSTREAD_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    stored = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert stored == reference_page(composed([])), "run: python -m conf.help_page > docs/configuration.md"
