@@ -295,6 +295,7 @@ def _score(
     """Score validation and test once with the best weights; the operating point is fixed between the two."""
     from callbacks.checkpoints import store_threshold
 
+    cast(Any, trainer.logger).fitting = False
     best = folder / "checkpoints" / "best.ckpt"
     trainer.validate(module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
     store_threshold(best, float(module.threshold))
@@ -369,9 +370,10 @@ def _results(metrics: dict[str, Any]) -> dict[str, float]:
     """Final figures by tag, for TensorBoard and sweeps."""
     found: dict[str, float] = {}
     for part, split in metrics["splits"].items():
-        values = {"auroc": split["auroc"], "average_precision": split["average_precision"]}
-        values |= {name: split["at_threshold"][name] for name in ("accuracy", "sensitivity", "specificity")}
-        values |= {f"{name}_at_0.5": split["at_0.5"][name] for name in ("accuracy", "sensitivity", "specificity")}
+        values = {"auroc": split["auroc"]}
+        if part == "test":
+            values |= {"average_precision": split["average_precision"], "accuracy": split["at_threshold"]["accuracy"]}
+        values |= {name: split["at_threshold"][name] for name in ("sensitivity", "specificity")}
         found |= {
             f"{part}/{name}": float("nan") if v["value"] is None else float(v["value"]) for name, v in values.items()
         }
@@ -399,16 +401,16 @@ def _report(
     logger = cast(Any, trainer.logger)
     if mistakes:
         log_mistakes(logger, mistakes, images, prepared.phantom, trainer.current_epoch)
-    flat = {
-        f"{section}.{key}": value
-        for section, part in settings.items()
-        if isinstance(part, dict)
-        for key, value in part.items()
+    chosen = {
+        "seed": settings["seed"],
+        "augmentation": settings["augmentation"]["name"],
+        **{name: settings["model"][name] for name in ("image_size", "dropout", "hidden")},
+        **{name: settings["trainer"][name] for name in ("learning_rate", "weight_decay", "max_epochs")},
+        **{name: settings["data"][name] for name in ("batch_size", "per_class")},
     }
-    kept = {
-        key: value for key, value in flat.items() if key.split(".")[0] in ("model", "augmentation", "trainer", "data")
-    }
-    log_hyperparameters(logger, {"seed": settings["seed"], **kept}, results)
+    # val/auroc is the curve over epochs; the figure of the kept epoch gets a name of its own.
+    final = {"val/best_auroc" if tag == OBJECTIVE else tag: value for tag, value in results.items()}
+    log_hyperparameters(logger, chosen, final, trainer.current_epoch)
     return write_report(folder)
 
 

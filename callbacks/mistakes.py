@@ -88,7 +88,7 @@ def save_mistakes(mistakes: list[Mistake], images: NDArray[np.uint8], folder: Pa
 
 
 def contact_sheet(images: NDArray[np.uint8], captions: list[str], title: str, columns: int = 6) -> Figure:
-    """Images in a grid with a caption under each.
+    """Images in a grid with a caption over each.
 
     Args:
         images: shape ``(n, height, width, channels)``, uint8.
@@ -103,5 +103,5 @@ def contact_sheet(images: NDArray[np.uint8], captions: list[str], title: str, co
     for place, image, caption in zip(axes, images, captions, strict=False):
         grey = image.shape[2] == 1
         place.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
-        place.set_title(caption, fontsize=7, y=-0.02, va="top")
+        place.set_title(caption, fontsize=7, pad=3)
     return figure

@@ -16,13 +16,22 @@ from evaluation import figures
 
 
 class EpochLogger(TensorBoardLogger):
-    """A TensorBoardLogger whose horizontal axis is the epoch, so that runs of different batch size can be compared."""
+    """A TensorBoardLogger whose horizontal axis is the epoch, so that runs of different batch size can be compared.
+
+    Attributes:
+        fitting: set to False when training has ended. What Lightning logs after that is a second evaluation of an epoch
+            that is already there; the final figures come from :func:`log_hyperparameters`.
+    """
+
+    fitting = True
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at their epoch, counted from 1; the scalar ``epoch`` itself is not logged."""
-        named = {name: value for name, value in metrics.items() if "/" in name}
         epoch = metrics.get("epoch")
-        super().log_metrics(named, step if epoch is None else int(epoch) + 1)
+        if epoch is None:
+            super().log_metrics(metrics, step)
+        elif self.fitting:
+            super().log_metrics({name: value for name, value in metrics.items() if "/" in name}, int(epoch) + 1)
 
 
 class TensorBoardReview(Callback):
@@ -96,17 +105,20 @@ def log_mistakes(
     logger.experiment.add_figure("test/worst_mistakes", contact_sheet(images, captions, title), epoch)
 
 
-def log_hyperparameters(logger: TensorBoardLogger, settings: dict[str, Any], results: dict[str, float]) -> None:
+def log_hyperparameters(
+    logger: TensorBoardLogger, settings: dict[str, Any], results: dict[str, float], epoch: int
+) -> None:
     """Fill the HPARAMS tab: settings beside the final figures of the run.
 
     Args:
-        settings: flat, plain values.
-        results: final figures by tag, for example ``test/auroc``; also logged as scalars so that the tab finds them.
+        settings: plain values by short name; few, because the tab shows them all as columns.
+        results: final figures by tag, for example ``test/auroc``; also logged as scalars, so that the tab finds them.
+        epoch: step that they are logged at.
     """
     shown = {
-        key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings.items()
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()
     }
-    logger.log_hyperparams(shown, {tag: value for tag, value in results.items() if value == value})
+    logger.log_hyperparams(shown, {tag: value for tag, value in results.items() if value == value}, step=epoch)
     logger.save()
 
 

@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "twice": (lambda t: t.assign(image_id="same"), "'same' occurs more than once"),
     "label": (lambda t: t.assign(label=["NORMAL", "COVID"]), "'COVID'.*image-1"),
     "no label": (lambda t: t.assign(label=["NORMAL", ""]), "label is empty"),
-    "no group": (lambda t: t.assign(group_id=[None, "a"]), "group_id is empty"),
+    "no group": (lambda t: t.assign(group_id=["", "a"]), "group_id is empty"),
     "no row": (lambda t: t.iloc[:0], "no row"),
 }
 

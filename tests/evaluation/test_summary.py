@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from evaluation.intervals import wilson
 from evaluation.predictions import Predictions
-from evaluation.summary import evaluate_run
+from evaluation.summary import evaluate_run, format_interval
 from evaluation.threshold import OperatingPoint, choose_operating_point
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -53,7 +53,8 @@ def run(
         "subgroup_columns": ["subtype"],
     }
     weak = baselines or (split("val", 11, separation=0.8), split("test", 12, separation=0.8))
-    return evaluate_run(val, test, point, baseline_val=weak[0], baseline_test=weak[1], **{**settings, **change})
+    settings |= {"baseline_val": weak[0], "baseline_test": weak[1]}
+    return evaluate_run(val, test, point, **(settings | change))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,7 @@ def test_a_calm_run_has_only_the_note_on_selection(calm: dict[str, Any]) -> None
     assert not calm["shift"]["detected"]
     assert calm["baseline"]["clears"]
     assert "better than the baseline" in calm["baseline"]["sentence"]
+    assert format_interval(calm["splits"]["test"]["auroc"]) in calm["baseline"]["sentence"]
     assert calm["promise"]["kept"]
 
 
@@ -139,6 +141,16 @@ def test_shift_is_the_first_alarm_with_its_figures(shifted: dict[str, Any]) -> N
     assert row["difference"]["high"] < 0
 
 
+def test_splits_are_resampled_independently_of_each_other() -> None:
+    """The same images under other names: no difference, but not with certainty."""
+    val = split("val", 1)
+    renamed = {name: "other-" + val.frame[name] for name in ("image_id", "group_id")}
+    test = Predictions(val.frame.assign(**renamed), CLASSES, "PNEUMONIA")
+    for row in run(val, test, (val, test))["shift"]["table"]:
+        assert row["difference"]["value"] == 0.0
+        assert row["difference"]["low"] < 0.0 < row["difference"]["high"]
+
+
 def test_a_telling_domain_alone_is_a_caution() -> None:
     metrics = run(split("val", 1), split("test", 2), domain_aucs={"NORMAL": 0.9, "PNEUMONIA": 0.5})
     assert ("caution", "Test and validation differ") in titles(metrics)
@@ -153,23 +165,19 @@ def test_a_model_like_its_baseline_shows_no_skill() -> None:
     assert ("alarm", "No evidence of skill beyond a thumbnail baseline") in titles(metrics)
 
 
-def test_a_model_below_its_baseline() -> None:
-    weak = split("val", 11, separation=0.8), split("test", 12, separation=0.8)
+def test_a_model_at_chance_below_its_baseline() -> None:
+    weak = split("val", 1, separation=0.0), split("test", 2, separation=0.0)
     metrics = run(*weak, (split("val", 1), split("test", 2)))
     assert metrics["baseline"]["difference"]["auroc"]["high"] < 0
     assert "worse than the baseline" in metrics["baseline"]["sentence"]
+    assert ("alarm", "No better than chance") in titles(metrics)
 
 
 def test_the_order_of_the_baseline_does_not_matter(calm: dict[str, Any]) -> None:
     weak = split("val", 11, separation=0.8), split("test", 12, separation=0.8)
-    turned = [Predictions(part.frame.iloc[::-1].reset_index(drop=True), CLASSES, "PNEUMONIA") for part in weak]
-    found = run(split("val", 1), split("test", 2), (turned[0], turned[1]))["baseline"]["difference"]["auroc"]
+    val, test = (Predictions(part.frame.iloc[::-1].reset_index(drop=True), CLASSES, "PNEUMONIA") for part in weak)
+    found = run(split("val", 1), split("test", 2), (val, test))["baseline"]["difference"]["auroc"]
     assert found == pytest.approx(calm["baseline"]["difference"]["auroc"])
-
-
-def test_a_model_at_chance() -> None:
-    metrics = run(split("val", 1, separation=0.0), split("test", 2, separation=0.0))
-    assert ("alarm", "No better than chance") in titles(metrics)
 
 
 def test_fallback_few_groups_and_phantom_are_named() -> None:
@@ -181,9 +189,7 @@ def test_fallback_few_groups_and_phantom_are_named() -> None:
     assert ("caution", "Few patients in the test set") in found
     assert ("note", "Phantom data") in found
     assert metrics["promise"] is None
-    assert next(w for w in metrics["worries"] if w["title"] == "Phantom data")["text"].endswith(
-        "nothing about patients."
-    )
+    assert metrics["worries"][-1]["text"] == "Phantom data: generated images, says nothing about patients."
     levels = [level for level, _ in found]
     assert levels == sorted(levels, key=("alarm", "caution", "note").index)
 
@@ -252,22 +258,14 @@ def test_tiny_and_one_sided_test_sets(n: int, positives: int) -> None:
         assert not metrics["baseline"]["clears"]
     if positives == 0:
         assert metrics["promise"] is None
-
-
-def test_a_group_drawn_alone_has_no_interval() -> None:
-    metrics = run(split("val", 1), split("test", 2, n=1), (split("val", 11), split("test", 12, n=1)))
-    auroc = metrics["splits"]["test"]["auroc"]
-    assert auroc["value"] is not None and auroc["low"] is None and auroc["high"] is None
-    assert metrics["baseline"]["difference"]["auroc"]["low"] is None
+    if n == 1:  # one group drawn again and again shows no uncertainty
+        auroc = metrics["splits"]["test"]["auroc"]
+        assert auroc["value"] is not None and auroc["low"] is None and auroc["high"] is None
+        assert metrics["baseline"]["difference"]["auroc"]["low"] is None
 
 
 def test_without_a_baseline() -> None:
-    val, test = split("val", 1), split("test", 2)
-    point = choose_operating_point(val)
-    metrics = evaluate_run(
-        val, test, point, baseline_val=None, baseline_test=None, domain_aucs={}, title="t", task="t", model="m",
-        phantom=False, bootstrap=50,
-    )  # fmt: skip
+    metrics = run(split("val", 1), split("test", 2), baseline_val=None, baseline_test=None, domain_aucs={})
     assert metrics["baseline"] is None
     assert ("caution", "No baseline to compare with") in titles(metrics)
 
@@ -292,12 +290,8 @@ def test_predictions_that_do_not_belong_together() -> None:
         run(val, test, (split("val", 11), split("test", 12, n=119)))
     with pytest.raises(ValueError, match=r"expected.*NORMAL"):
         run(val, Predictions(test.frame, CLASSES, "NORMAL"))
-    point = choose_operating_point(val)
     with pytest.raises(ValueError, match="one split only"):
-        evaluate_run(
-            val, test, point, baseline_val=split("val", 11), baseline_test=None, domain_aucs={}, title="t", task="t",
-            model="m", phantom=False,
-        )  # fmt: skip
+        run(val, test, baseline_test=None)
     for change in ({"confidence": 1.0}, {"bootstrap": 0}):
         with pytest.raises(ValueError, match="expected at least 1 resample"):
             run(val, test, **change)
