@@ -58,3 +58,34 @@ def data_card(prepared: PreparedData, *, dataset: str, group_name: str) -> dict[
         "split_sha256": splits.sha256,
         "cache": {"shape": list(prepared.pixels.shape), "bytes": int(prepared.pixels.nbytes)},
     }
+
+
+def describe(card: dict[str, Any]) -> list[str]:
+    """The card's counts in a few lines for the terminal."""
+    lines = []
+    for part in ("train", "val", "test"):
+        rows = [count for count in card["counts"] if count["split"] == part]
+        images, groups = (sum(row[name] for row in rows) for name in ("images", "groups"))
+        by_class = ", ".join(f"{row['images']:,} {row['class']}" for row in rows)
+        lines.append(f"  {part:<5} {images:6,} images: {by_class}; {groups:,} {card['group_name']}s")
+    if card["unused"]:
+        lines.append(f"  {card['unused']:,} training images are not used (data.per_class)")
+    return lines
+
+
+def cautions(card: dict[str, Any]) -> list[str]:
+    """What a person should know before training on these data; usually nothing."""
+    lines = []
+    if card["left_out_total"]:
+        first = card["left_out"][0]
+        count = card["left_out_total"]
+        lines.append(
+            f"  left out: {count:,} file{'s' if count > 1 else ''}, listed in the report; the first is {first['path']} "
+            f"({first['reason']})"
+        )
+    if card["unknown_names"]:
+        lines.append(
+            f"  {card['unknown_names']:,} file names follow no known pattern; each counts as a {card['group_name']} of its "
+            "own, so leakage between them cannot be excluded"
+        )
+    return lines

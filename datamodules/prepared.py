@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,8 @@ from datamodules.cache import open_cache
 from datamodules.errors import DataError
 from datamodules.index import index_files, save_csv
 from datamodules.manifest import LeftOut, Manifest, build_manifest
+from datamodules.progress import Progress, silent
 from datamodules.splits import Splits, obtain_splits
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Opens a progress bar of a title and a total; the function it yields adds to it."""
-
-
-@contextmanager
-def silent(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar that shows nothing."""
-    yield lambda count: None
 
 
 @dataclass(frozen=True)

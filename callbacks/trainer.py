@@ -1,0 +1,96 @@
+"""The Trainer of a run, with its callbacks in the order that they rely on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as lightning
+
+from callbacks.auroc_tracking import AUROCTracker
+from callbacks.checkpoints import MONITOR, AtomicCheckpointIO, best_and_last
+from callbacks.epoch_line import EpochLine
+from callbacks.mixed_precision import MixedPrecision, PrecisionChoice
+from callbacks.predictions import PredictionWriter
+from callbacks.reproducibility import SeedEachEpoch
+from callbacks.run_snapshot import RunSnapshot
+from callbacks.tensorboard_review import EpochLogger, TensorBoardReview
+from callbacks.threshold import ThresholdTuning
+
+
+@dataclass(frozen=True)
+class RunCallbacks:
+    """The callbacks that a run asks again when training is over."""
+
+    line: EpochLine
+    tracker: AUROCTracker
+    tuning: ThresholdTuning
+    snapshot: RunSnapshot
+
+
+def build_trainer(
+    settings: dict[str, Any], folder: Path, snapshot: RunSnapshot, precision: PrecisionChoice, *, phantom: bool
+) -> tuple[lightning.Trainer, RunCallbacks]:
+    """A Trainer that leaves in ``folder`` what a run leaves.
+
+    Args:
+        settings: the whole configuration as plain values.
+        folder: of the run.
+        snapshot: the record of the run.
+        precision: number format of training.
+        phantom: True for generated data; titles say so.
+    """
+    options, task = settings["trainer"], settings["task"]
+    kept = RunCallbacks(
+        line=EpochLine(options["progress_bar"]),
+        tracker=AUROCTracker(folder / "history.csv"),
+        tuning=ThresholdTuning(**settings["threshold"], positive=task["positive"], group_name=task["group_name"]),
+        snapshot=snapshot,
+    )
+    callbacks: list[lightning.Callback] = [
+        MixedPrecision(precision),
+        SeedEachEpoch(settings["seed"]),
+        kept.tuning,  # before everything that reads the threshold, and before the checkpoints, which Lightning moves last
+        PredictionWriter(folder / "predictions", task["positive"]),
+        TensorBoardReview(task["positive"], phantom),
+        kept.line,  # logs the speed that the tracker writes down
+        kept.tracker,
+        snapshot,
+        best_and_last(folder / "checkpoints"),
+    ]
+    if options["patience"] is not None:
+        callbacks.append(
+            lightning.callbacks.EarlyStopping(
+                MONITOR, mode="max", patience=options["patience"], check_on_train_epoch_end=True
+            )
+        )
+    trainer = lightning.Trainer(
+        accelerator=options["accelerator"],
+        devices=1,
+        precision=cast(Any, precision.value),
+        max_epochs=options["max_epochs"],
+        deterministic=options["deterministic"],
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=EpochLogger(folder, name="", version="tensorboard", default_hp_metric=False),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,  # epochs are logged; steps are not
+        enable_progress_bar=False,  # EpochLine has its own
+        enable_model_summary=False,
+    )
+    return trainer, kept
+
+
+def quiet_libraries() -> None:
+    """Switch off messages of libraries that say nothing to a person who runs a training."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    # Our loaders plan whole batches and choose their workers; Lightning's advice is about other loaders.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning 2.6 calls torch's pytree in the old way.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    # Resuming reuses the folder on purpose.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
