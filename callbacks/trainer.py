@@ -90,6 +90,8 @@ def quiet_libraries() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     # Our loaders plan whole batches and choose their workers; Lightning's advice is about other loaders.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Epochs are logged, not steps, so the logging interval is larger than any epoch.
+    warnings.filterwarnings("ignore", message=".*The number of training batches.*")
     # Lightning 2.6 calls torch's pytree in the old way.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     # Resuming reuses the folder on purpose.

@@ -56,6 +56,7 @@ def test_everything_is_there_and_nothing_half_written(finished: tuple[Path, str]
     assert "report: runs/finished/report.html" in output
     assert "Traceback" not in output
     assert "Warning" not in output, output
+    assert "site-packages" not in output, "a library's message that says nothing to the user"
 
 
 def test_phantom_data_say_so_everywhere(finished: tuple[Path, str]) -> None:
