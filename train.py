@@ -371,12 +371,12 @@ def main(cfg: DictConfig) -> float:
     try:
         return float(train(cfg)[OBJECTIVE])
     except (DataError, ValueError, OSError) as error:
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             log.error("error: %s", error)  # the other runs of the sweep go on
             return float("nan")
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
 

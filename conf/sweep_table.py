@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+FAILED = "failed"
 COLUMNS = (
     "run",
     "overrides",
@@ -30,25 +32,32 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Collect what the runs left in their folders; a run without metrics is shown as failed."""
         folder = Path(config.hydra.sweep.dir)
-        rows = [_row(run) for run in sorted(folder.glob("*/config.yaml"), key=lambda file: _number(file.parent.name))]
+        runs = [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+        rows = [_row(run) for run in sorted(runs, key=lambda run: _number(run.name))]
         if not rows:
             return
         _save(rows, folder / "sweep.csv")
         _print(rows, folder)
+        failed = [row["run"] for row in rows if row["val/auroc"] == FAILED]
+        if failed:
+            print(
+                f"error: {len(failed)} of {len(rows)} runs failed; the reason is in train.log of: {', '.join(failed)}"
+            )
+            sys.exit(1)
 
 
 def _number(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (1_000_000, name)
 
 
-def _row(config_file: Path) -> dict[str, str]:
-    run = config_file.parent
-    config = OmegaConf.load(config_file)
-    row = {"run": run.name, "seed": str(config.seed), "overrides": ""}
-    record = json.loads((run / "run.json").read_text(encoding="utf-8")) if (run / "run.json").is_file() else {}
-    row["overrides"] = " ".join(record.get("overrides", []))
+def _row(run: Path) -> dict[str, str]:
+    row = {"run": run.name, "seed": "", "overrides": "", "val/auroc": FAILED}
+    if not (run / "run.json").is_file():
+        return row
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    row |= {"overrides": " ".join(record["overrides"]), "seed": str(record["seeds"]["seed"])}
     if not (run / "metrics.json").is_file():
-        return row | {"val/auroc": "failed"}
+        return row
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     test = metrics["splits"]["test"]
     return row | {

@@ -91,3 +91,15 @@ def test_multirun_gives_three_seeds_and_one_table(home: Path) -> None:
     assert table["test/auroc"].notna().all()
     assert done.stdout.count("3 runs") == 1
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_sweep_goes_on_when_one_run_fails_and_says_so(home: Path) -> None:
+    sweep = "hydra.sweep.dir=multirun/failing"
+    done = run_train("-m", *TINY, "trainer.max_epochs=1", "data.per_class=99999,20", sweep, home=home)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "data.per_class=99999: class" in done.stdout
+    assert "1 of 2 runs failed" in done.stdout
+    table = pd.read_csv(home / "multirun" / "failing" / "sweep.csv", dtype=str)
+    assert table["val/auroc"].tolist()[0] == "failed"
+    assert (home / "multirun" / "failing" / "1" / "report.html").is_file()
