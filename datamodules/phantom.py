@@ -2,8 +2,9 @@
 
 It lets every command run without a download, and its truth is known: pneumonia differs from normal by the fine structure
 of an opacity (patchy consolidation, thickened septa, dark air bronchograms, lost vessels). Its brightness says little,
-because smooth shadows of the same size and density (soft tissue, folds, exposure) lie over normal lungs too. It is a test
-object for software and no model of disease: figures measured on it say nothing about patients.
+because smooth shadows of the same size and density (soft tissue, folds, exposure) lie over normal lungs too, on average one
+more of them than over pneumonia. It is a test object for software and no model of disease: figures measured on it say
+nothing about patients.
 """
 
 from __future__ import annotations
