@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
@@ -24,9 +25,11 @@ def print_results(metrics: dict[str, Any], console: Console | None = None) -> No
     resamples, group = metrics["bootstrap"]["resamples"], metrics["group_name"]
     console.print(f"{metrics['confidence']:.0%} intervals from {resamples:,} resamples of {group}s\n")
     console.print(_price(metrics["threshold"]["price"]))
+    if metrics["promise"]:
+        console.print(Padding(f"\npromise: {metrics['promise']['sentence']}", 0), markup=False)
     console.print()
     for worry in metrics["worries"]:
-        console.print(f"[bold]{worry['level']}: {worry['title']}[/bold]")
+        console.print(f"[bold]{worry['level']}: {escape(worry['title'])}[/bold]")
         console.print(Padding(worry["text"], (0, 0, 0, 2)), markup=False)
 
 
@@ -39,7 +42,7 @@ def _plain_table(title: str, style: str, *columns: str) -> Table:
 
 def _figures(metrics: dict[str, Any]) -> Table:
     threshold = metrics["threshold"]
-    table = _plain_table(metrics["title"], "bold", "", "validation", "test (locked)")
+    table = _plain_table(escape(metrics["title"]), "bold", "", "validation", "test (locked)")
     sides = [metrics["splits"][part] for part in ("val", "test")]
     table.add_row("AUROC", *(format_interval(side["auroc"]) for side in sides))
     for name, at in (("0.5", "at_0.5"), (f"{threshold['threshold']:.4g} ({threshold['rule']})", "at_threshold")):

@@ -1,0 +1,62 @@
+"""The end of a run in the terminal says what metrics.json says."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from evaluation.terminal import print_results
+
+
+def figure(value: float | None) -> dict[str, Any]:
+    none = value is None
+    return {"value": value, "low": None if none else value - 0.01, "high": None if none else value + 0.01}
+
+
+def point(value: float) -> dict[str, Any]:
+    return {name: figure(value) for name in ("accuracy", "sensitivity", "specificity")}
+
+
+def metrics(promise: dict[str, Any] | None) -> dict[str, Any]:
+    side = {"auroc": figure(0.9), "at_0.5": point(0.8), "at_threshold": point(0.7)}
+    price = [
+        {"rule": "0.5", "threshold": 0.5, "sensitivity": 0.8, "specificity": None},
+        {"rule": "certified", "threshold": None, "sensitivity": None, "specificity": None},
+    ]
+    return {
+        "title": "Phantom data - a [title]",
+        "threshold": {"threshold": 0.25, "rule": "empirical", "price": price},
+        "splits": {"val": side, "test": {**side, "auroc": figure(None)}},
+        "confidence": 0.95,
+        "bootstrap": {"resamples": 2000},
+        "group_name": "patient",
+        "promise": promise,
+        "worries": [{"level": "alarm", "title": "A title", "text": "A text with [brackets]."}],
+    }
+
+
+def printed(promise: dict[str, Any] | None) -> str:
+    console = Console(width=100, record=True, highlight=False, file=io.StringIO())
+    print_results(metrics(promise), console)
+    return console.export_text()
+
+
+def test_figures_price_and_worries() -> None:
+    text = printed(None)
+    for part in (
+        "0.900 (0.890-0.910)",
+        "at 0.25 (empirical)",
+        "2,000 resamples of patients",
+        "alarm: A title",
+        "[brackets]",
+    ):
+        assert part in text, text
+    assert "nan" not in text.lower()
+    assert "None" not in text
+    assert "promise" not in text
+
+
+def test_the_promise_is_told() -> None:
+    assert "promise: It held." in printed({"sentence": "It held."})
