@@ -238,8 +238,12 @@ def _score(
     # The module already holds the best weights and the threshold; the test path cannot change either.
     trainer.test(module, datamodule=datamodule, verbose=False)
     assert kept.tuning.operating_point is not None
+    point = kept.tuning.operating_point
+    log.info("threshold %.4g, %s rule: %s", point.threshold, point.rule, point.statement)
+    if point.fallback_reason:
+        log.warning("the certified rule fell back to the empirical one: %s", point.fallback_reason)
     title = json.loads((folder / "run.json").read_text(encoding="utf-8"))["title"]
-    _write_json({"title": title, **kept.tuning.operating_point.to_dict()}, folder / "threshold.json")
+    _write_json({"title": title, **point.to_dict()}, folder / "threshold.json")
 
 
 def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept: RunCallbacks) -> dict[str, Any]:

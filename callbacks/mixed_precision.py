@@ -16,10 +16,17 @@ log = logging.getLogger("firstread")
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """A precision for Lightning's Trainer (``32-true``, ``bf16-mixed``, ``16-mixed``) and why it was chosen."""
+    """What Lightning's Trainer is given, and why.
+
+    Attributes:
+        value: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        reason: for the log.
+        accelerator: ``gpu`` (CUDA) or ``cpu``. Apple's GPUs are left out: they have no float64, in which the threshold is kept.
+    """
 
     value: str
     reason: str
+    accelerator: str = "cpu"
 
 
 def cpu_has_bf16() -> bool:
@@ -44,19 +51,20 @@ def choose_precision(requested: str, accelerator: str) -> PrecisionChoice:
     cuda = torch.cuda.is_available() and accelerator != "cpu"
     if accelerator == "gpu" and not cuda:
         raise ValueError("trainer.accelerator=gpu: no CUDA device is available here. Use trainer.accelerator=auto.")
-    if requested == "32":
-        return PrecisionChoice("32-true", "trainer.precision=32")
-    if requested == "bf16":
-        return PrecisionChoice("bf16-mixed", "trainer.precision=bf16")
+    device = "gpu" if cuda else "cpu"
+    if requested in ("32", "bf16"):
+        return PrecisionChoice(
+            {"32": "32-true", "bf16": "bf16-mixed"}[requested], f"trainer.precision={requested}", device
+        )
     if requested == "fp16":
         if not cuda:
             raise ValueError("trainer.precision=fp16 needs a CUDA device. Use bf16, 32 or auto on a CPU.")
-        return PrecisionChoice("16-mixed", "trainer.precision=fp16")
+        return PrecisionChoice("16-mixed", "trainer.precision=fp16", device)
     if cuda:
         name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return PrecisionChoice("bf16-mixed", f"{name} computes bfloat16 natively")
-        return PrecisionChoice("16-mixed", f"{name} has no native bfloat16; float16 with loss scaling")
+            return PrecisionChoice("bf16-mixed", f"{name} computes bfloat16 natively", device)
+        return PrecisionChoice("16-mixed", f"{name} has no native bfloat16; float16 with loss scaling", device)
     if cpu_has_bf16():
         return PrecisionChoice("bf16-mixed", "this CPU computes bfloat16 natively")
     return PrecisionChoice("32-true", "this CPU has no native bfloat16")

@@ -68,11 +68,14 @@ def build_trainer(
             )
         )
     trainer = lightning.Trainer(
-        accelerator=options["accelerator"],
+        accelerator=precision.accelerator,
         devices=1,
         precision=cast(Any, precision.value),
         max_epochs=options["max_epochs"],
-        deterministic=options["deterministic"],
+        # Some CUDA operations (the cumulative sum of the AUROC, for one) have no deterministic form; there it is a warning.
+        deterministic="warn"
+        if options["deterministic"] and precision.accelerator == "gpu"
+        else options["deterministic"],
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=EpochLogger(folder, name="", version="tensorboard", default_hp_metric=False),

@@ -125,7 +125,7 @@ class TrainerConfig:
     )
     accelerator: str = option("auto", "where to compute", choices=("auto", "cpu", "gpu"))
     precision: str = option("auto", "number format of training", choices=("auto", "32", "bf16", "fp16"))
-    deterministic: bool = option(True, "same seed, same machine: same predictions, to the bit")
+    deterministic: bool = option(True, "same seed, same machine, same predictions; to the bit on a CPU")
     progress_bar: bool = option(True, "show a progress bar when the terminal can")
     limit_train_batches: int | None = option(None, "use only this many batches an epoch (for a quick try)", low=1)
 

@@ -91,13 +91,25 @@ def _print(rows: list[dict[str, str]], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(rows)} runs; test figures at each run's own threshold, with patient-level intervals")
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
+    shared = set.intersection(*(set(row["overrides"].split()) for row in rows))
+    table = Table(
+        title=f"{len(rows)} runs ({' '.join(sorted(shared)) or 'defaults'}); test figures at each run's own threshold",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    columns = [name for name in COLUMNS if name not in ("overrides", "seed")]
+    for column in (columns[0], "differs in", *columns[1:]):
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(row.get(column, "-") for column in COLUMNS))
-    console = Console()
+        differs = " ".join(item for item in row["overrides"].split() if item not in shared) or f"seed={row['seed']}"
+        table.add_row(row["run"], differs, *(row.get(column) or "-" for column in columns[1:]))
+    # A table that is wider than the terminal is better scrolled than folded.
+    console = Console(width=max(Console().width, Console(width=1000).measure(table).maximum))
+    console.print()
     console.print(table)
     console.print(
-        f"saved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
+        f"\nsaved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
     )

@@ -48,7 +48,9 @@ def test_precision_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for native, value in ((True, "bf16-mixed"), (False, "16-mixed")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
         assert choose_precision("auto", "auto").value == value
+        assert choose_precision("auto", "auto").accelerator == "gpu"
     assert choose_precision("fp16", "gpu").value == "16-mixed"
+    assert choose_precision("32", "cpu").accelerator == "cpu"
 
 
 @pytest.mark.gpu
