@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from conf.cli import USAGE_ERROR, checked_arguments
-from conf.schema import RESEARCH_NOTICE, Config
+from conf.run_settings import overrides, plain_settings, save_settings
+from conf.schema import RESEARCH_NOTICE
 
 # torch and everything that imports it is loaded inside the functions, after the command line has been checked.
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
         DataError, ValueError: with a message for the user.
     """
     folder = (run_dir or Path(HydraConfig.get().runtime.output_dir)).resolve()
-    settings, resumed = _settings(cfg, folder), bool(cfg.resume)
+    settings, resumed = plain_settings(cfg, folder), bool(cfg.resume)
     if not resumed and (folder / "run.json").exists():
         raise ValueError(f"{folder} already holds a run, which is never overwritten. Choose another hydra.run.dir.")
     clock = _Clock()
@@ -98,28 +99,9 @@ class _Clock:
         self._last = now
 
 
-def _settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """The configuration as plain values with absolute paths; of a resumed run, the one it was started with."""
-    if cfg.resume:
-        stored = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
-        stored.trainer.progress_bar = cfg.trainer.progress_bar
-        if any(item.startswith("trainer.max_epochs=") for item in _overrides()):
-            stored.trainer.max_epochs = cfg.trainer.max_epochs
-        cfg = cast(DictConfig, stored)
-    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
-    for name in ("root", "prepared"):
-        settings["data"][name] = str(Path(settings["data"][name]).expanduser().resolve())
-    settings["resume"] = None
-    return settings
-
-
-def _overrides() -> list[str]:
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
 def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDataModule]:
     """Prepare the data set, write splits.csv and data_card.json, and say what is there."""
-    from datamodules.card import cautions, data_card, describe
+    from datamodules.card import cautions, data_card, describe, require_same_split
     from datamodules.datamodule import ImageDataModule
     from datamodules.index import save_csv
     from datamodules.prepared import prepare
@@ -135,8 +117,7 @@ def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDa
         progress=progress_bar if options["progress_bar"] else silent,
     )
     card = data_card(prepared, dataset=task["dataset"], group_name=task["group_name"])
-    if (folder / "data_card.json").is_file():
-        _require_same_split(folder / "data_card.json", card)
+    require_same_split(folder / "data_card.json", card)
     save_csv(prepared.splits.frame, folder / "splits.csv")
     _write_json(card, folder / "data_card.json")
     log.info("%s in %s", card["title"], _short(prepared.root))
@@ -155,16 +136,6 @@ def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDa
         limit_train_batches=options["limit_train_batches"],
     )
     return prepared, datamodule
-
-
-def _require_same_split(stored: Path, card: dict[str, Any]) -> None:
-    before = json.loads(stored.read_text(encoding="utf-8"))
-    for name in ("manifest_sha256", "split_sha256"):
-        if before[name] != card[name]:
-            raise ValueError(
-                f"{stored.parent}: the data or their split are not those the run was started with "
-                f"({name} {before[name][:12]} then, {card[name][:12]} now). Restore them, or start a new run."
-            )
 
 
 def _model(
@@ -186,11 +157,11 @@ def _model(
     module = ImageClassifier(
         settings["model"], task["classes"], task["positive"], options["learning_rate"], options["weight_decay"]
     )
-    _write_yaml(settings, folder / "config.yaml")
+    save_settings(settings, folder / "config.yaml")
     facts = {
         "title": _title(settings, prepared),
-        "command": "python train.py " + " ".join(shlex.quote(item) for item in _overrides()),
-        "overrides": _overrides(),
+        "command": "python train.py " + " ".join(shlex.quote(item) for item in overrides()),
+        "overrides": overrides(),
         "seeds": {"seed": settings["seed"], "split": settings["split"]["seed"]},
         "manifest_sha256": prepared.manifest.sha256,
         "split_sha256": prepared.splits.sha256,
@@ -352,12 +323,6 @@ def _write_json(content: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
-def _write_yaml(settings: dict[str, Any], path: Path) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    OmegaConf.save(OmegaConf.create(settings), beside)
     os.replace(beside, path)
 
 

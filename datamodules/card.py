@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from datamodules import chest_xray
+from datamodules.errors import DataChangedError
 from datamodules.prepared import PreparedData
 
 _LISTED = 200  # files named in the card; the number is always complete
@@ -89,3 +92,20 @@ def cautions(card: dict[str, Any]) -> list[str]:
             "own, so leakage between them cannot be excluded"
         )
     return lines
+
+
+def require_same_split(stored: Path, card: dict[str, Any]) -> None:
+    """Check that a resumed run gets the data and the split it was started with; a new run has no stored card.
+
+    Raises:
+        DataChangedError: naming what differs.
+    """
+    if not stored.is_file():
+        return
+    before = json.loads(stored.read_text(encoding="utf-8"))
+    for name in ("manifest_sha256", "split_sha256"):
+        if before[name] != card[name]:
+            raise DataChangedError(
+                f"{stored.parent}: the data or their split are not those the run was started with "
+                f"({name} {before[name][:12]} then, {card[name][:12]} now). Restore them, or start a new run."
+            )

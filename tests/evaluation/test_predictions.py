@@ -133,7 +133,8 @@ def test_broken_predictions_are_refused_in_memory_and_from_a_file(name: str, tmp
 
 
 def test_sum_tolerance() -> None:
-    Predictions(frame([0.5, 0.5]).assign(prob_NORMAL=[0.5, 0.50009]), CLASSES, "PNEUMONIA")
+    rounded = Predictions(frame([0.5, 0.5]).assign(prob_NORMAL=[0.5, 0.50009]), CLASSES, "PNEUMONIA")
+    assert rounded.scores.tolist() == [0.5, 0.5]
 
 
 def test_missing_and_empty_files(tmp_path: Path) -> None:
