@@ -60,7 +60,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     log.info("%s: %s\n%s", "resuming" if resumed else "run folder", _short(folder), RESEARCH_NOTICE)
     clock.lap("data")
     module, trainer, kept = _model(settings, folder, prepared)
-    _fit(trainer, module, datamodule, folder / "checkpoints" / "last.ckpt" if resumed else None, folder)
+    last = folder / "checkpoints" / "last.ckpt" if resumed else None
+    trainer.fit(module, datamodule=datamodule, ckpt_path=last, weights_only=True)
     clock.lap("fit")
     _score(trainer, module, datamodule, kept, folder)
     clock.lap("score")
@@ -177,23 +178,6 @@ def _model(
 def _title(settings: dict[str, Any], prepared: PreparedData) -> str:
     title = f"{settings['task']['title']}: {settings['model']['name']}"
     return f"Phantom data - {title}" if prepared.phantom else title
-
-
-def _fit(
-    trainer: Trainer, module: ImageClassifier, datamodule: ImageDataModule, checkpoint: Path | None, folder: Path
-) -> None:
-    """Train; after Ctrl-C, say how to go on and leave with exit code 130."""
-    stopped = False
-    try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # Lightning turns Ctrl-C into this
-        stopped = True
-    if stopped or trainer.interrupted:
-        if (folder / "checkpoints" / "last.ckpt").is_file():
-            log.warning("stopped. Go on with:  python train.py resume=%s", shlex.quote(_short(folder)))
-        else:
-            log.warning("stopped before the first epoch ended; there is nothing to resume in %s", _short(folder))
-        sys.exit(INTERRUPTED)
 
 
 def _score(
@@ -337,19 +321,38 @@ def main(cfg: DictConfig) -> float:
     """Run one configuration; the objective of a sweep is val/auroc, NaN for a run that failed."""
     from datamodules.errors import DataError
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return float(train(cfg)[OBJECTIVE])
     except (DataError, ValueError, OSError) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             log.error("error: %s", error)  # the other runs of the sweep go on
             return float("nan")
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        _remove_if_empty(folder)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        _say_stopped(folder)
+        sys.exit(INTERRUPTED)
+
+
+def _say_stopped(folder: Path) -> None:
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        log.warning("stopped. Go on with:  python train.py resume=%s", shlex.quote(_short(folder)))
+    else:
+        _remove_if_empty(folder)
+        print("stopped before the first epoch ended; there is nothing to resume. Start again with the same command.")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 if __name__ == "__main__":
     sys.argv[1:] = checked_arguments(sys.argv[1:])
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # while Hydra was starting
+        print("stopped")
+        sys.exit(INTERRUPTED)
