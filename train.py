@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -319,28 +320,50 @@ def _short(path: Path) -> str:
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run one configuration; the objective of a sweep is val/auroc, NaN for a run that failed."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    lock = folder / "run.lock"  # two processes in one run folder would spoil each other's checkpoints
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                return _objective(cfg, folder)
+            finally:
+                lock.unlink(missing_ok=True)
+                _remove_if_empty(folder)
+    except Timeout:
+        print(f"error: {folder}: this run is still going in another process. Wait for it, or stop it.", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
+def _objective(cfg: DictConfig, folder: Path) -> float:
     from datamodules.errors import DataError
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return float(train(cfg)[OBJECTIVE])
     except (DataError, ValueError, OSError) as error:
+        _mark(folder, "failed")
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             log.error("error: %s", error)  # the other runs of the sweep go on
             return float("nan")
-        _remove_if_empty(folder)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        _mark(folder, "interrupted")
         _say_stopped(folder)
         sys.exit(INTERRUPTED)
+
+
+def _mark(folder: Path, status: str) -> None:
+    from callbacks.run_snapshot import mark
+
+    record = folder / "run.json"
+    if record.is_file() and not (folder / "metrics.json").is_file():
+        mark(record, status)
 
 
 def _say_stopped(folder: Path) -> None:
     if (folder / "checkpoints" / "last.ckpt").is_file():
         log.warning("stopped. Go on with:  python train.py resume=%s", shlex.quote(_short(folder)))
     else:
-        _remove_if_empty(folder)
         print("stopped before the first epoch ended; there is nothing to resume. Start again with the same command.")
 
 

@@ -60,9 +60,10 @@ class EpochLine(Callback):
         self._batch_ended = self._ended = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The training part of the epoch is over; say what happens now."""
+        """The training part of the epoch is over."""
         if self._bar is not None:
-            self._bar.set_description("validating")
+            self._bar.close()
+            self._bar = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""

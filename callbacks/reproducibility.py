@@ -1,14 +1,19 @@
-"""Every epoch starts from a random state that depends on (seed, epoch) alone."""
+"""Every step starts from a random state that depends on (seed, epoch, batch) alone."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 
-class SeedEachEpoch(Callback):
-    """Makes a resumed run equal to an uninterrupted one: dropout draws the same numbers in epoch k either way.
+class SeedEachStep(Callback):
+    """Makes a resumed run equal to an uninterrupted one: dropout draws the same numbers in a step either way.
+
+    Seeding once an epoch would not do: loaders draw from the same generator when they start, before the epoch's first hook in the
+    first epoch of a process and after it in the others, and differently with worker processes.
 
     Args:
         seed: of the run; 0 is a seed like any other.
@@ -17,7 +22,7 @@ class SeedEachEpoch(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Reseed torch on every device."""
-        state = np.random.SeedSequence([self.seed, trainer.current_epoch]).generate_state(1, dtype=np.uint64)
+        state = np.random.SeedSequence([self.seed, trainer.current_epoch, batch_idx]).generate_state(1, dtype=np.uint64)
         torch.manual_seed(int(state[0] >> np.uint64(1)))

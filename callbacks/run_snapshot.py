@@ -58,6 +58,7 @@ class RunSnapshot(Callback):
             before = json.loads(path.read_text(encoding="utf-8"))
             self.record["started"] = before["started"]
             self.record["overrides"] = before.get("overrides", [])
+            self.record["command"] = before.get("command", "")
             self.record["resumed"] = [*before.get("resumed", []), _now()]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,6 +81,15 @@ class RunSnapshot(Callback):
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         beside.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
         os.replace(beside, self.path)
+
+
+def mark(path: Path, status: str) -> None:
+    """Set the status of a run that ended early (``interrupted`` or ``failed``); nothing happens where there is no record."""
+    if path.is_file():
+        record = {**json.loads(path.read_text(encoding="utf-8")), "status": status}
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)
 
 
 def hardware() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from callbacks.checkpoints import MONITOR, AtomicCheckpointIO, best_and_last
 from callbacks.epoch_line import EpochLine
 from callbacks.mixed_precision import MixedPrecision, PrecisionChoice
 from callbacks.predictions import PredictionWriter
-from callbacks.reproducibility import SeedEachEpoch
+from callbacks.reproducibility import SeedEachStep
 from callbacks.run_snapshot import RunSnapshot
 from callbacks.tensorboard_review import EpochLogger, TensorBoardReview
 from callbacks.threshold import ThresholdTuning
@@ -52,7 +52,7 @@ def build_trainer(
     )
     callbacks: list[lightning.Callback] = [
         MixedPrecision(precision),
-        SeedEachEpoch(settings["seed"]),
+        SeedEachStep(settings["seed"]),
         kept.tuning,  # before everything that reads the threshold, and before the checkpoints, which Lightning moves last
         PredictionWriter(folder / "predictions", task["positive"]),
         TensorBoardReview(task["positive"], phantom),

@@ -56,7 +56,11 @@ def checked_arguments(argv: list[str]) -> list[str]:
     if {"--help", "-h"} & set(argv):
         print(help_page(composed([]), CONF_FOLDER, GROUPS))
         sys.exit(0)
-    arguments = get_args_parser().parse_args(argv)
+    parser = get_args_parser()
+    parser.error = lambda message: stop(f"{message}. See: python train.py --help")  # type: ignore[method-assign]
+    arguments = parser.parse_args(argv)
+    if arguments.config_dir and not Path(arguments.config_dir).is_dir():
+        stop(f"--config-dir {arguments.config_dir}: there is no such folder.")
     if arguments.hydra_help or arguments.info or arguments.shell_completion or arguments.config_name:
         return argv
     extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
@@ -243,6 +247,8 @@ def _in_words(error: Exception) -> str:
     value = re.search(r"Value '(.*?)' of type '.*?' could not be converted to (\w+)", text)
     if value:
         return f"{key}={value.group(1)}: '{value.group(1)}' is not {_KIND.get(value.group(2), value.group(2))}{where}."
+    if key in GROUPS and file_match:
+        return f"{file_match.group(1)}.yaml: the file lacks its first line  # @package _global_"
     if key and re.search(r"Key '.*?' not in ", text):
         return f"there is no key '{key}'{where}.{_nearest(key, list(declared_options()))}"
     first = next((line for line in text.splitlines() if line.strip()), type(cause).__name__)

@@ -58,7 +58,7 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...]) -> str:
         default = OmegaConf.select(config, key)
         shown = "null" if default is None else str(default)
         rule = allowed(declared[key])
-        lines.append(f"  {key:<26}   {shown:<12} {declared[key].metadata['help']}" + (f" ({rule})" if rule else ""))
+        lines.append(f"  {key:<26}   {shown:<22} {declared[key].metadata['help']}" + (f" ({rule})" if rule else ""))
     lines += [
         "",
         "More",

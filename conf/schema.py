@@ -257,6 +257,8 @@ def _joint_problems(config: Config) -> list[tuple[str, Any, str]]:
         found.append(
             ("model.image_size", model.image_size, f"large enough for {len(model.filters)} layers that each halve it")
         )
+    if not str(config.data.root).strip():
+        found.append(("data.root", "", "the folder of the data set"))
     if model.channels == 2:
         found.append(("model.channels", 2, "1 (grey) or 3 (colour)"))
     return found

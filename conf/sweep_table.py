@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 FAILED = "failed"
-COLUMNS = (
-    "run",
-    "overrides",
-    "seed",
-    "val/auroc",
-    "test/auroc",
-    "sensitivity",
-    "specificity",
-    "threshold",
-    "best epoch",
-)
+FIGURES = ("val/auroc", "test/auroc", "test/sensitivity", "test/specificity")
 
 
 class SweepTable(Callback):
@@ -38,7 +29,7 @@ class SweepTable(Callback):
             return
         _save(rows, folder / "sweep.csv")
         _print(rows, folder)
-        failed = [row["run"] for row in rows if row["val/auroc"] == FAILED]
+        failed = [row["run"] for row in rows if row["status"] == FAILED]
         if failed:
             print(
                 f"error: {len(failed)} of {len(rows)} runs failed; the reason is in train.log of: {', '.join(failed)}"
@@ -50,24 +41,75 @@ def _number(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (1_000_000, name)
 
 
-def _row(run: Path) -> dict[str, str]:
-    row = {"run": run.name, "seed": "", "overrides": "", "val/auroc": FAILED}
+def _row(run: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run.name, "seed": "", "overrides": [], "status": FAILED}
     if not (run / "run.json").is_file():
         return row
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    row |= {"overrides": " ".join(record["overrides"]), "seed": str(record["seeds"]["seed"])}
+    row |= {"overrides": record["overrides"], "seed": record["seeds"]["seed"]}
     if not (run / "metrics.json").is_file():
         return row
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    test = metrics["splits"]["test"]
+    val, test = metrics["splits"]["val"], metrics["splits"]["test"]
     return row | {
-        "val/auroc": _figure(metrics["splits"]["val"]["auroc"]),
-        "test/auroc": _figure(test["auroc"]),
-        "sensitivity": _figure(test["at_threshold"]["sensitivity"]),
-        "specificity": _figure(test["at_threshold"]["specificity"]),
-        "threshold": f"{metrics['threshold']['threshold']:.4f}",
-        "best epoch": str(record.get("best_epoch", "")),
+        "status": "finished",
+        "val/auroc": val["auroc"],
+        "test/auroc": test["auroc"],
+        "test/sensitivity": test["at_threshold"]["sensitivity"],
+        "test/specificity": test["at_threshold"]["specificity"],
+        "threshold": metrics["threshold"]["threshold"],
+        "best epoch": record.get("best_epoch"),
     }
+
+
+def _save(rows: list[dict[str, Any]], path: Path) -> None:
+    """One row a run, one number a column: each figure with its lower and upper bound beside it."""
+    bounds = [name + suffix for name in FIGURES for suffix in ("", " low", " high")]
+    beside = path.with_suffix(".tmp")
+    with beside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(
+            stream, ["run", "seed", "overrides", "status", *bounds, "threshold", "best epoch"], restval=""
+        )
+        writer.writeheader()
+        for row in rows:
+            flat = {name: value for name, value in row.items() if name not in FIGURES}
+            for name in FIGURES:
+                if name in row:
+                    value = row[name]
+                    flat |= {name: value["value"], f"{name} low": value["low"], f"{name} high": value["high"]}
+            writer.writerow({**flat, "overrides": " ".join(row["overrides"])})
+    os.replace(beside, path)
+
+
+def _print(rows: list[dict[str, Any]], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    known = [set(row["overrides"]) for row in rows if row["overrides"]]
+    shared = set.intersection(*known) if known else set()
+    title = f"{len(rows)} runs ({' '.join(sorted(shared)) or 'defaults'}); test figures at each run's own threshold"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("run", "differs in", *FIGURES, "threshold", "best epoch"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        differs = " ".join(item for item in row["overrides"] if item not in shared) or f"seed={row['seed']}"
+        if row["status"] == FAILED:
+            table.add_row(row["run"], differs, FAILED)
+            continue
+        figures = (_figure(row[name]) for name in FIGURES)
+        table.add_row(row["run"], differs, *figures, f"{row['threshold']:.4g}", str(row["best epoch"]))
+    finished = [row for row in rows if row["status"] != FAILED]
+    if len(finished) > 1 and len({str(row["seed"]) for row in finished}) == len(finished):
+        table.add_row(
+            "", "mean (sd over seeds)", *(_mean([row[name]["value"] for row in finished]) for name in FIGURES)
+        )
+    # A table that is wider than the terminal is better scrolled than folded.
+    console = Console(width=max(Console().width, Console(width=1000).measure(table).maximum), highlight=False)
+    console.print()
+    console.print(table)
+    console.print(
+        f"\nsaved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
+    )
 
 
 def _figure(interval: dict[str, Any]) -> str:
@@ -78,38 +120,6 @@ def _figure(interval: dict[str, Any]) -> str:
     return f"{interval['value']:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
 
 
-def _save(rows: list[dict[str, str]], path: Path) -> None:
-    beside = path.with_suffix(".tmp")
-    with beside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(beside, path)
-
-
-def _print(rows: list[dict[str, str]], folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shared = set.intersection(*(set(row["overrides"].split()) for row in rows))
-    table = Table(
-        title=f"{len(rows)} runs ({' '.join(sorted(shared)) or 'defaults'}); test figures at each run's own threshold",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    columns = [name for name in COLUMNS if name not in ("overrides", "seed")]
-    for column in (columns[0], "differs in", *columns[1:]):
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        differs = " ".join(item for item in row["overrides"].split() if item not in shared) or f"seed={row['seed']}"
-        table.add_row(row["run"], differs, *(row.get(column) or "-" for column in columns[1:]))
-    # A table that is wider than the terminal is better scrolled than folded.
-    console = Console(width=max(Console().width, Console(width=1000).measure(table).maximum))
-    console.print()
-    console.print(table)
-    console.print(
-        f"\nsaved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
-    )
+def _mean(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.3f} ({statistics.stdev(known):.3f})" if len(known) > 1 else "-"

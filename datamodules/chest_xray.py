@@ -146,6 +146,6 @@ def _require_all_classes(root: Path, rows: list[dict[str, str]], classes: tuple[
         if empty:
             found = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise DataError(
-                f"{root.resolve() / split}: no image of class {' and '.join(empty)} (images found: {found}). "
-                f"A classifier needs every class in train and in test; expected folders {split}/{' and '.join(empty)}."
+                f"{root.resolve() / split}: no image of class {' or '.join(empty)} (images found: {found}). "
+                f"Every class is needed in train and in test; expected: {', '.join(f'{split}/{name}' for name in empty)}."
             )

@@ -102,7 +102,7 @@ def _phantom_root(prepared: Path, data: dict[str, Any], progress: Progress) -> P
     root = _writable(prepared / f"phantom-v{phantom.PHANTOM_VERSION}-{images}-seed{seed}")
     if not (root / "chest_xray").is_dir():
         with progress("drawing phantom images", images) as advance:
-            phantom.write_phantom(root, images=images, seed=seed, on_image=advance)
+            phantom.write_phantom(root, images=images, seed=seed, on_image=lambda done: advance(1))
     return root
 
 

@@ -239,8 +239,10 @@ def _what_changed(path: Path, stored: pd.DataFrame, manifest: Manifest) -> str:
         )
         if ids
     ]
+    now_left_out = {item.path: item.reason for item in manifest.left_out}
+    reasons = "".join(f"\nNow left out: {name} ({now_left_out[name]})." for name in removed[:3] if name in now_left_out)
     return (
-        f"the data set has changed since its split was made: {', '.join(parts) or 'official split or class order'}.\n"
+        f"the data set has changed since its split was made: {', '.join(parts) or 'official split or class order'}.{reasons}\n"
         f"The stored split is {path}.\n"
         "Results on the old and the new images cannot be compared. Either restore the data, or make a new split with\n"
         "split.refresh=true (the old one is kept beside it)."

@@ -68,7 +68,7 @@ def _shift_sentence(
         before, after = format_interval(row["val"]), format_interval(row["test"])
         sentences.append(f"{metric} {verb} from {before} on validation to {after} on test.")
     if not changed:
-        sentences.append("AUROC, sensitivity and specificity on test do not differ notably from those on validation.")
+        sentences.append("AUROC, sensitivity and specificity show no drop from validation to test beyond chance.")
     known = {name: value for name, value in domain_aucs.items() if value is not None}
     if apart:
         sentences.append(f"{apart_sentence(apart)} The two sets come from different conditions.")

@@ -24,7 +24,7 @@ def print_results(metrics: dict[str, Any], console: Console | None = None) -> No
     console.print(_figures(metrics))
     resamples, group = metrics["bootstrap"]["resamples"], metrics["group_name"]
     console.print(f"{metrics['confidence']:.0%} intervals from {resamples:,} resamples of {group}s\n")
-    console.print(_price(metrics["threshold"]["price"]))
+    console.print(_price(metrics["threshold"]["price"], metrics["group_name"]))
     if metrics["promise"]:
         console.print(Padding(f"\npromise: {metrics['promise']['sentence']}", 0), markup=False)
     console.print()
@@ -52,9 +52,11 @@ def _figures(metrics: dict[str, Any]) -> Table:
     return table
 
 
-def _price(rows: list[dict[str, Any]]) -> Table:
-    shown = ("threshold", "sensitivity", "specificity")
-    table = _plain_table("price of recall, on validation", "", "rule", *shown)
+def _price(rows: list[dict[str, Any]], group_name: str) -> Table:
+    # The rules count groups, the other columns images; without the group column a row could look like a broken promise.
+    shown = ("threshold", "group_recall", "sensitivity", "specificity")
+    names = ("rule", "threshold", f"recall ({group_name}s)", "sensitivity (images)", "specificity (images)")
+    table = _plain_table("price of recall, on validation", "", *names)
     for row in rows:
-        table.add_row(row["rule"], *("-" if row[name] is None else f"{row[name]:.3f}" for name in shown))
+        table.add_row(row["rule"], *("-" if row[name] is None else f"{row[name]:.4g}" for name in shown))
     return table

@@ -19,7 +19,7 @@ from callbacks.checkpoints import AtomicCheckpointIO, store_threshold
 from callbacks.mistakes import contact_sheet, save_mistakes, worst_mistakes
 from callbacks.mixed_precision import choose_precision, tune_machine
 from callbacks.predictions import predictions_of
-from callbacks.reproducibility import SeedEachEpoch
+from callbacks.reproducibility import SeedEachStep
 from callbacks.run_snapshot import RunSnapshot, git_state
 from callbacks.threshold import ThresholdTuning
 from evaluation.predictions import Predictions
@@ -131,14 +131,14 @@ def test_tracker_keeps_the_first_of_equal_epochs_and_survives_a_resume(tmp_path:
     assert list(frame.columns) == ["epoch", "val/auroc"]
 
 
-def test_each_epoch_has_its_own_random_state() -> None:
-    def drawn(seed: int, epoch: int) -> list[float]:
+def test_each_step_has_its_own_random_state() -> None:
+    def drawn(seed: int, epoch: int, batch: int = 0) -> list[float]:
         trainer: Any = SimpleNamespace(current_epoch=epoch)
-        SeedEachEpoch(seed).on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+        SeedEachStep(seed).on_train_batch_start(trainer, None, None, batch)  # type: ignore[arg-type]
         return torch.rand(3).tolist()
 
     assert drawn(0, 1) == drawn(0, 1)
-    assert len({tuple(drawn(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+    assert len({tuple(drawn(seed, epoch, batch)) for seed in (0, 1) for epoch in (0, 1, 2) for batch in (0, 1)}) == 12
 
 
 def datamodule(count: int = 12) -> Any:

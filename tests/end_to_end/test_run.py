@@ -151,13 +151,16 @@ def test_run_record(finished: tuple[Path, str]) -> None:
     assert record["best_epoch"] in (1, 2, 3)
 
 
-def test_same_seed_same_predictions_to_the_bit(finished: tuple[Path, str], home: Path) -> None:
+def test_same_seed_same_predictions_to_the_bit_whatever_the_workers(finished: tuple[Path, str], home: Path) -> None:
     folder, _ = finished
-    done = run_train(*TINY, "hydra.run.dir=runs/again", home=home)
+    done = run_train(*TINY, "hydra.run.dir=runs/again", "data.num_workers=1", home=home)
     assert done.returncode == 0, done.stderr
     for part in ("val", "test"):
         name = f"predictions/{part}.csv"
         assert (home / "runs" / "again" / name).read_bytes() == (folder / name).read_bytes()
+    curves = ["train/loss", "val/loss", "val/auroc"]
+    first, again = (pd.read_csv(run / "history.csv")[curves] for run in (folder, home / "runs" / "again"))
+    assert first.equals(again)
 
 
 def test_a_finished_run_is_never_overwritten(finished: tuple[Path, str], home: Path) -> None:

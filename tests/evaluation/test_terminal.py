@@ -22,8 +22,8 @@ def point(value: float) -> dict[str, Any]:
 def metrics(promise: dict[str, Any] | None) -> dict[str, Any]:
     side = {"auroc": figure(0.9), "at_0.5": point(0.8), "at_threshold": point(0.7)}
     price = [
-        {"rule": "0.5", "threshold": 0.5, "sensitivity": 0.8, "specificity": None},
-        {"rule": "certified", "threshold": None, "sensitivity": None, "specificity": None},
+        {"rule": "0.5", "threshold": 0.5, "sensitivity": 0.8, "specificity": None, "group_recall": 0.9},
+        {"rule": "certified", "threshold": None, "sensitivity": None, "specificity": None, "group_recall": None},
     ]
     return {
         "title": "Phantom data - a [title]",
