@@ -60,8 +60,12 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     prepared, datamodule = _data(settings, folder)
     log.info("%s: %s\n%s", "resuming" if resumed else "run folder", _short(folder), RESEARCH_NOTICE)
     clock.lap("data")
+    from callbacks.checkpoints import epochs_done
+
     module, trainer, kept = _model(settings, folder, prepared)
     last = folder / "checkpoints" / "last.ckpt" if resumed else None
+    if last is not None:
+        datamodule.first_epoch = epochs_done(last)
     trainer.fit(module, datamodule=datamodule, ckpt_path=last, weights_only=True)
     clock.lap("fit")
     _score(trainer, module, datamodule, kept, folder)
@@ -69,13 +73,14 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     metrics = _judge(settings, folder, prepared, kept)
     clock.lap("judge")
     weights_sha256 = _hand_over(settings, folder, prepared, module, metrics)
-    kept.snapshot.finish(
+    kept.snapshot.update(
         durations=clock.laps,
         best_epoch=kept.tracker.best_epoch,
         images_per_second=kept.line.images_per_second,
         weights_sha256=weights_sha256,
     )
     report = _report(settings, folder, prepared, trainer, metrics)
+    kept.snapshot.finish()
 
     from evaluation.terminal import print_results
 
@@ -104,7 +109,6 @@ class _Clock:
 def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDataModule]:
     """Prepare the data set, write splits.csv and data_card.json, and say what is there."""
     from datamodules.card import cautions, data_card, describe, require_same_split
-    from datamodules.datamodule import ImageDataModule
     from datamodules.index import save_csv
     from datamodules.prepared import prepare
     from datamodules.progress import progress_bar, silent
@@ -127,6 +131,9 @@ def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDa
         log.info(line)
     for line in cautions(card):
         log.warning(line)
+
+    from datamodules.datamodule import ImageDataModule  # torch is loaded only when the data are known to be usable
+
     datamodule = ImageDataModule(
         prepared.manifest,
         prepared.splits,
@@ -353,10 +360,11 @@ def _objective(cfg: DictConfig, folder: Path) -> float:
 
 
 def _mark(folder: Path, status: str) -> None:
-    from callbacks.run_snapshot import mark
-
+    """Say in run.json how an unfinished run ended."""
     record = folder / "run.json"
-    if record.is_file() and not (folder / "metrics.json").is_file():
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("status") != "finished":
+        from callbacks.run_snapshot import mark
+
         mark(record, status)
 
 

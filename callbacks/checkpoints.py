@@ -23,19 +23,45 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         os.replace(beside, path)
 
 
-def best_and_last(folder: Path) -> ModelCheckpoint:
-    """The callback that keeps ``best.ckpt`` (highest val/auroc, first of equals) and ``last.ckpt`` (end of each epoch)."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=MONITOR,
-        mode="max",
-        save_top_k=1,
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,  # so that the whole epoch, its history row included, is in the file
-    )
+class MovableCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that knows its best file again after the run folder was moved; Lightning's would forget it."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Read the state with every stored path pointing into the folder where the run lies now."""
+        here = Path(str(self.dirpath))
+        moved = {**state_dict, "dirpath": self.dirpath}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            if moved.get(name):
+                moved[name] = str(here / Path(moved[name]).name)
+        moved["best_k_models"] = {
+            str(here / Path(path).name): value for path, value in moved.get("best_k_models", {}).items()
+        }
+        super().load_state_dict(moved)
+
+
+def best_and_last(folder: Path) -> list[ModelCheckpoint]:
+    """Callbacks that keep ``best.ckpt`` (highest val/auroc, first of equals) and ``last.ckpt`` (end of every epoch).
+
+    They are two, because Lightning's ``save_last`` writes only in epochs in which the best has changed.
+    """
+
+    def keeps(filename: str, **options: Any) -> ModelCheckpoint:
+        return MovableCheckpoint(
+            dirpath=folder,
+            filename=filename,
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,  # so that the whole epoch, its history row included, is in the file
+            **options,
+        )
+
+    return [keeps("best", monitor=MONITOR, mode="max"), keeps("last", every_n_epochs=1)]
+
+
+def epochs_done(path: Path) -> int:
+    """How many epochs a checkpoint has behind it."""
+    return int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
 
 
 def store_threshold(path: Path, threshold: float) -> None:

@@ -71,9 +71,14 @@ class RunSnapshot(Callback):
         self.record["epochs_run"] = trainer.current_epoch + 1
         self.write()
 
-    def finish(self, **facts: Any) -> None:
-        """Add the last facts and mark the run as finished."""
-        self.record.update(facts, status="finished", finished=_now())
+    def update(self, **facts: Any) -> None:
+        """Add facts that are known only after training."""
+        self.record.update(facts, finished=_now())
+        self.write()
+
+    def finish(self) -> None:
+        """Mark the run as finished: everything it leaves has been written, and nothing will be overwritten."""
+        self.record["status"] = "finished"
         self.write()
 
     def write(self) -> None:

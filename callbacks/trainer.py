@@ -59,7 +59,7 @@ def build_trainer(
         kept.line,  # logs the speed that the tracker writes down
         kept.tracker,
         snapshot,
-        best_and_last(folder / "checkpoints"),
+        *best_and_last(folder / "checkpoints"),
     ]
     if options["patience"] is not None:
         callbacks.append(

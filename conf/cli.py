@@ -6,6 +6,7 @@ Only the standard library, Hydra and OmegaConf are imported here, so a mistake c
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import sys
@@ -28,7 +29,8 @@ from conf.schema import Config, declared_options, problems
 
 CONF_FOLDER = Path(__file__).resolve().parent
 GROUPS = ("task", "model", "augmentation", "finetune", "trainer", "experiment", "sweep")
-RESUMABLE = ("resume", "trainer.max_epochs", "trainer.progress_bar")
+RESUMABLE = ("resume", "trainer.max_epochs", "trainer.progress_bar", "data.root", "data.prepared")
+PATHS = ("resume", "data.root", "data.prepared", "hydra.run.dir", "hydra.sweep.dir")
 USAGE_ERROR = 2
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -53,6 +55,13 @@ def checked_arguments(argv: list[str]) -> list[str]:
     Args:
         argv: the arguments without the program's name.
     """
+    try:
+        return _checked([_path_quoted(text) for text in argv])
+    except (ConfigError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        stop(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+def _checked(argv: list[str]) -> list[str]:
     if {"--help", "-h"} & set(argv):
         print(help_page(composed([]), CONF_FOLDER, GROUPS))
         sys.exit(0)
@@ -60,23 +69,34 @@ def checked_arguments(argv: list[str]) -> list[str]:
     parser.error = lambda message: stop(f"{message}. See: python train.py --help")  # type: ignore[method-assign]
     arguments = parser.parse_args(argv)
     if arguments.config_dir and not Path(arguments.config_dir).is_dir():
-        stop(f"--config-dir {arguments.config_dir}: there is no such folder.")
-    if arguments.hydra_help or arguments.info or arguments.shell_completion or arguments.config_name:
+        raise ConfigError(f"--config-dir {arguments.config_dir}: there is no such folder.")
+    if arguments.config_name or arguments.config_path:
+        raise ConfigError(
+            "--config-name and --config-path are not supported; use --config-dir FOLDER for your own yaml files."
+        )
+    if arguments.hydra_help or arguments.info or arguments.shell_completion:
         return argv
     extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
-    try:
-        overrides = _parsed(arguments.overrides)
-        for override in overrides:
-            _check_name(override, arguments.config_dir)
-        if any(override.key_or_group == "resume" and override.value() for override in overrides):
-            return argv + _resume_arguments(overrides, arguments.multirun)
-        config = _check_values(overrides, extra, arguments.multirun)
-    except ConfigError as error:
-        stop(error)
+    overrides = _parsed(arguments.overrides)
+    for override in overrides:
+        _check_name(override, arguments.config_dir)
+    if any(override.key_or_group == "resume" and override.value() for override in overrides):
+        return argv + _resume_arguments(overrides, arguments.multirun)
+    config = _check_values(overrides, extra, arguments.multirun)
     if arguments.cfg == "job" and not arguments.package:
         print(as_one_screen(config))
         sys.exit(0)
     return argv
+
+
+def _path_quoted(text: str) -> str:
+    """Put a path in the quotes that Hydra's grammar needs for ``=``, ``,``, spaces and letters beyond ASCII."""
+    key, equals, value = text.partition("=")
+    plain = re.fullmatch(r"[A-Za-z0-9_./:+-]*", value) is not None
+    if not equals or key.lstrip("+") not in PATHS or plain or value[:1] in ("'", '"') or "${" in value:
+        return text
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def composed(overrides: list[str]) -> DictConfig:
@@ -133,7 +153,7 @@ def _check_name(override: Override, extra_folder: str | None) -> None:
     if key in GROUPS:
         names = options_of(key, extra_folder)
         for value in _values(override):
-            if value not in names and value != "null":
+            if value not in names and not (value == "null" and key in ("experiment", "sweep")):
                 raise ConfigError(
                     f"{key}={value}: there is no {key} '{value}'.{_nearest(value, names)} Available: {', '.join(names)}."
                 )
@@ -147,7 +167,10 @@ def _check_name(override: Override, extra_folder: str | None) -> None:
 def _values(override: Override) -> list[str]:
     """Every value that an override takes, as text: one, or several in a sweep."""
     if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()]
+        values = [str(value) for value in override.sweep_string_iterator()]
+        if not values:
+            raise ConfigError(f"{override.input_line}: this sweep has no values.")
+        return values
     return [str(override.get_value_element_as_str())]
 
 
@@ -207,19 +230,26 @@ def _resume_arguments(overrides: list[Override], multirun: bool) -> list[str]:
     if other:
         raise ConfigError(
             f"a resumed run keeps its configuration; remove {', '.join(other)}. "
-            "Only trainer.max_epochs may be given, to train longer."
+            "Only trainer.max_epochs (to train longer) and data.root (if the data have moved) may be given."
         )
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"resume={folder}: no config.yaml there, so this is no run folder.")
-    if (folder / "metrics.json").is_file():
+    record = folder / "run.json"
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("status") == "finished":
         raise ConfigError(f"resume={folder}: this run is finished and is never overwritten. Start a new run instead.")
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise ConfigError(
             f"resume={folder}: no checkpoints/last.ckpt there; the run was stopped before its first epoch ended. "
             "Start it again."
         )
+    given = composed([_line(item) for item in overrides])
+    before = OmegaConf.load(folder / "config.yaml").trainer.max_epochs
+    if any(item.key_or_group == "trainer.max_epochs" for item in overrides) and given.trainer.max_epochs < before:
+        raise ConfigError(
+            f"trainer.max_epochs={given.trainer.max_epochs}: the run was started with {before} and can only be made longer."
+        )
     _check_writable("resume", str(folder))
-    return [f"hydra.run.dir={folder}"]
+    return [_path_quoted(f"hydra.run.dir={folder}")]
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -27,8 +27,12 @@ def plain_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if cfg.resume:
         stored = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
         stored.trainer.progress_bar = cfg.trainer.progress_bar
-        if any(item.startswith("trainer.max_epochs=") for item in overrides()):
+        given = {item.lstrip("+").partition("=")[0] for item in overrides()}
+        if "trainer.max_epochs" in given:
             stored.trainer.max_epochs = cfg.trainer.max_epochs
+        for name in ("root", "prepared"):  # the data may lie elsewhere now; their hashes are compared all the same
+            if f"data.{name}" in given:
+                stored.data[name] = cfg.data[name]
         cfg = cast(DictConfig, stored)
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     for name in ("root", "prepared"):

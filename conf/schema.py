@@ -73,8 +73,12 @@ class DataConfig:
 class SplitConfig:
     """How validation is cut from the training part; the official test part is never touched."""
 
-    val_fraction: float = option(0.1, "share of the training groups kept for validation", above=0.0, high=0.5)
-    seed: int = option(0, "seed of the split, apart from the training seed so that seeds can be compared", low=0)
+    val_fraction: float = option(
+        0.1, "share of the training images kept for validation, by whole groups", low=0.05, high=0.5
+    )
+    seed: int = option(
+        0, "seed of the split, apart from the training seed so that seeds can be compared", low=0, high=2**32 - 1
+    )
     refresh: bool = option(False, "make a new split although the data set has changed")
 
 
@@ -240,7 +244,8 @@ def problems(config: Config) -> list[tuple[str, Any, str]]:
         section, _, name = key.rpartition(".")
         value = getattr(getattr(config, section) if section else config, name)
         if breaks_rule(item, value):
-            found.append((key, value, allowed(item)))
+            finite = not isinstance(value, float) or math.isfinite(value)
+            found.append((key, value, allowed(item) if finite else "a finite number"))
     return found + _joint_problems(config)
 
 

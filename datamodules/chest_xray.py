@@ -128,7 +128,10 @@ def _read_class(
 ) -> None:
     for file in sorted(folder.iterdir()):
         path = file.relative_to(root).as_posix()
-        if file.name.startswith(".") or not file.is_file():
+        if file.name.startswith("."):
+            continue
+        if not file.is_file():
+            left_out.append(LeftOut(path, "a folder or a broken link inside a class folder"))
             continue
         if file.suffix.lower() not in IMAGE_SUFFIXES:
             left_out.append(LeftOut(path, f"not an image file (suffix '{file.suffix}')"))

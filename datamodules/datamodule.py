@@ -37,6 +37,9 @@ class ImageDataModule(LightningDataModule):
         num_workers: loader processes; None chooses for this machine.
         seed: of shuffling and augmentation.
         limit_train_batches: use only this many training batches an epoch.
+
+    Attributes:
+        first_epoch: number (from 0) of the epoch that training starts with; to be set before a resumed fit.
     """
 
     def __init__(
@@ -57,10 +60,13 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
         self.num_workers = workers_for_this_machine() if num_workers is None else num_workers
         self.limit_train_batches = limit_train_batches
+        self.first_epoch = 0
 
     def train_dataloader(self) -> Batches:
         """Shuffled, augmented batches of the training rows."""
         sampler = BatchSampler(self.splits.rows("train"), self.batch_size, self.seed, self.limit_train_batches)
+        # Worker processes fetch ahead before Lightning tells the sampler its epoch, which matters after a resume.
+        sampler.set_epoch(self.first_epoch)
         return self._loader(CachedImages(self.pixels, self.manifest.targets, self.augmentation), sampler)
 
     def val_dataloader(self) -> Batches:

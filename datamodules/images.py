@@ -19,7 +19,10 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 MAX_PIXELS = 80_000_000  # a radiograph has at most some 20 million; more is a mistake or a decompression bomb
 
 # Bumped when the same file would give other pixels, so that no cache outlives a change of this module.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
+
+READ_ERROR = "cannot be read"  # the operating system's failure, not the file's
+_WHITE = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 warnings.simplefilter("error", Image.DecompressionBombWarning)  # a warning would be printed, and the file read
@@ -53,6 +56,7 @@ def inspect_image(path: Path) -> ImageFacts:
         # The smallest scale still reads every byte of a JPEG, at a fraction of the cost.
         image.draft(image.mode, (1, 1))
         _load(image, path)
+        _as_uint8(image, 1, path)
     return facts
 
 
@@ -74,8 +78,7 @@ def read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
         # Twice the wanted size is enough for area averaging; JPEG can be decoded at that scale directly.
         image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
         _load(image, path)
-        upright = ImageOps.exif_transpose(image)
-        pixels = _as_uint8(upright, channels)
+        pixels = _as_uint8(image, channels, path)
     height, width = pixels.shape[:2]
     method = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
     return (
@@ -89,7 +92,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UnreadableImageError(f"{path.name}: cannot be read ({error.strerror})") from error
+        raise UnreadableImageError(f"{path.name}: {READ_ERROR} ({error.strerror})") from error
 
 
 def _opened(content: bytes, path: Path) -> Image.Image:
@@ -113,12 +116,25 @@ def _load(image: Image.Image, path: Path) -> None:
         raise UnreadableImageError(f"{path.name}: truncated or corrupt ({error})") from error
 
 
-def _as_uint8(image: Image.Image, channels: int) -> NDArray[np.uint8]:
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16-bit files: keep the upper byte. Pillow's own conversion would clip everything above 255 to white.
-        wide = np.asarray(image, dtype=np.float64)
-        grey = (np.clip(wide, 0, 65535) / 257.0 if wide.max(initial=0) > 255 else np.clip(wide, 0, 255)).astype(
-            np.uint8
-        )
-        return grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+def _as_uint8(image: Image.Image, channels: int, path: Path) -> NDArray[np.uint8]:
+    """Upright pixels, 0 to 255, shape ``(height, width)`` for one channel, else ``(height, width, 3)``."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I") or upright.mode == "F":
+            grey = _narrowed(np.asarray(upright, dtype=np.float64))
+            return grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
+        if upright.mode in ("LAB", "HSV"):
+            upright = upright.convert("RGB")  # Pillow knows no direct way from these to grey
+        return np.asarray(upright.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+    except Exception as error:  # conversions that Pillow does not know, damaged EXIF
+        raise UnreadableImageError(f"{path.name}: mode {image.mode} cannot be converted ({error})") from error
+
+
+def _narrowed(wide: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """More than 8 bits, or floats, to 0..255. Pillow's own conversion would clip everything above 255 to white.
+
+    The file does not say how many of its bits are used, so white is the smallest usual maximum that holds all pixels.
+    """
+    brightest = float(wide.max(initial=0.0))
+    white = 1.0 if brightest <= 1.0 else next((level for level in _WHITE if brightest <= level), brightest)
+    return (np.clip(wide / white, 0.0, 1.0) * 255.0).round().astype(np.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from datamodules.errors import UnreadableImageError
-from datamodules.images import inspect_image
+from datamodules.images import READ_ERROR, inspect_image
 
 COLUMNS = ["image_id", "size", "mtime_ns", "sha256", "width", "height", "mode", "error"]
 
@@ -43,7 +43,9 @@ def index_files(
     missing = merged.index[merged["sha256"].isna()].tolist()
     if missing:
         _inspect(root, merged, missing, on_file)
-        save_csv(merged[COLUMNS], memory)
+        # A disk or network that did not answer may do so next time; only what the file itself says is remembered.
+        passing = merged["error"].str.contains(READ_ERROR, regex=False)
+        save_csv(merged[COLUMNS][~passing], memory)
     numbers = ["size", "mtime_ns", "width", "height"]
     text = ["image_id", "sha256", "mode", "error"]
     return merged[COLUMNS].astype({**dict.fromkeys(numbers, "int64"), **dict.fromkeys(text, "str")})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from datamodules import chest_xray, phantom
@@ -67,6 +68,21 @@ def prepare(
     listing = chest_xray.list_chest_xray(root, classes)
     location = hashlib.sha256(str(listing.root.resolve()).encode()).hexdigest()[:8]
     folder = _writable(prepared / f"chest_xray{'-phantom' if is_phantom else ''}-{location}")
+    with FileLock(folder / "prepare.lock"):  # a second process waits, and then finds everything done
+        return _prepare_in(folder, listing, data, split, classes, image_size, channels, progress, is_phantom)
+
+
+def _prepare_in(
+    folder: Path,
+    listing: chest_xray.Listing,
+    data: dict[str, Any],
+    split: dict[str, Any],
+    classes: tuple[str, ...],
+    image_size: int,
+    channels: int,
+    progress: Progress,
+    is_phantom: bool,
+) -> PreparedData:
     image_ids = listing.frame["image_id"].tolist()
     with progress("reading files", len(image_ids)) as advance:
         facts = index_files(listing.root, image_ids, folder / "index.csv", advance)
@@ -100,7 +116,9 @@ def _phantom_root(prepared: Path, data: dict[str, Any], progress: Progress) -> P
     """Folder of the phantom data set of these settings, written on first use."""
     images, seed = int(data["phantom_images"]), int(data["phantom_seed"])
     root = _writable(prepared / f"phantom-v{phantom.PHANTOM_VERSION}-{images}-seed{seed}")
-    if not (root / "chest_xray").is_dir():
+    with FileLock(root / "draw.lock"):
+        if (root / "chest_xray").is_dir():
+            return root
         with progress("drawing phantom images", images) as advance:
             phantom.write_phantom(root, images=images, seed=seed, on_image=lambda done: advance(1))
     return root

@@ -135,6 +135,12 @@ def _keep_per_class(
                 taken += len(members[group])
             else:
                 part[members[group]] = "unused"
+        if taken == 0:
+            smallest = min(len(rows) for rows in members.values())
+            raise DataError(
+                f"data.per_class={per_class}: the smallest group of class {name} has {smallest} training images, and groups "
+                f"stay whole. Use data.per_class={smallest} or more."
+            )
 
 
 def split_name(val_fraction: float, seed: int, per_class: int | None) -> str:
@@ -145,11 +151,12 @@ def split_name(val_fraction: float, seed: int, per_class: int | None) -> str:
 
 def write_splits(splits: Splits, path: Path) -> None:
     """Write the split as CSV with a JSON beside it that holds the manifest's hash and the settings."""
-    save_csv(splits.frame, path)
     record = {"manifest_sha256": splits.manifest_sha256, "split_sha256": splits.sha256, **splits.settings}
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".json.{os.getpid()}")
     beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, path.with_suffix(".json"))
+    save_csv(splits.frame, path)  # last: a split exists when its CSV does
 
 
 def read_splits(path: Path, manifest: Manifest) -> Splits:
@@ -186,7 +193,17 @@ def read_splits(path: Path, manifest: Manifest) -> Splits:
     official = manifest.frame["split"].to_numpy() == "test"
     if ((current["split"] == "test").to_numpy() != official).any():
         raise DataError(f"{path}: the official test part is locked, but the file moves images into or out of it.")
-    return Splits(current[COLUMNS], manifest.sha256, settings)
+    splits = Splits(current[COLUMNS], manifest.sha256, settings)
+    if splits.sha256 != record.get("split_sha256"):
+        settings = {**settings, "method": "edited by hand; it was made as: " + str(settings.get("method"))}
+        splits = Splits(current[COLUMNS], manifest.sha256, settings)
+    for part in ("train", "val"):
+        absent = sorted(set(manifest.classes) - set(current["label"][current["split"] == part]))
+        if absent:
+            raise DataError(
+                f"{path}: the {part} part has no image of class {' and '.join(absent)}. Edit the file again."
+            )
+    return splits
 
 
 def obtain_splits(

@@ -222,7 +222,9 @@ def test_snapshot_is_written_before_the_first_step_and_remembers_resumes(tmp_pat
     assert first["status"] == "running"
     assert first["parameters"] == 3
     again = RunSnapshot(path, {"seeds": {"seed": 0, "split": 0}, "overrides": ["resume=x"]})
-    again.finish(best_epoch=1)
+    again.update(best_epoch=1)
+    assert json.loads(path.read_text())["status"] == "running"
+    again.finish()
     last = json.loads(path.read_text())
     assert last["status"] == "finished"
     assert last["started"] == first["started"]

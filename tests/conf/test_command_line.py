@@ -34,7 +34,7 @@ def check(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["task=pnuemonia"], ["task=pnuemonia", "'pneumonia'"]),
         (["max_epochs=3"], ["max_epochs", "'trainer.max_epochs'"]),
         (["model.dropout=1.0"], ["model.dropout=1.0", "below 1"]),
-        (["trainer.learning_rate=nan"], ["trainer.learning_rate=nan", "above 0"]),
+        (["trainer.learning_rate=nan"], ["trainer.learning_rate=nan", "finite"]),
         (["threshold.rule=certifed"], ["threshold.rule=certifed", "'certified'"]),
         (["seed=0,1"], ["seed=0,1", "-m"]),
         (["-m", "seed=0,1,x"], ["seed=x", "whole number"]),
@@ -45,6 +45,15 @@ def check(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["model.image_size=16", "model.filters=[8,8,8,8]"], ["model.image_size=16", "4 layers"]),
         (["task.classes=[A,B]"], ["task.positive=PNEUMONIA", "A, B"]),
         (["hydra.run.dir=/dev/null/run"], ["/dev/null/run", "cannot"]),
+        (["-m", "seed=range(0,0)"], ["seed=range(0,0)", "no values"]),
+        (["model=null"], ["model=null", "no model 'null'"]),
+        (["--config-name", "other"], ["--config-name", "--config-dir"]),
+        (["--config-dir", "nowhere"], ["nowhere", "no such folder"]),
+        (["--made-up"], ["--made-up", "--help"]),
+        (["data.root="], ["data.root", "folder of the data set"]),
+        (["split.val_fraction=0.01"], ["split.val_fraction=0.01", "at least 0.05"]),
+        (["split.seed=4294967296"], ["split.seed=4294967296"]),
+        (["model.mean=nan"], ["model.mean=nan", "finite"]),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], words: list[str]) -> None:
@@ -55,6 +64,22 @@ def test_mistakes_are_explained(arguments: list[str], words: list[str]) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     for word in words:
         assert word in done.stderr
+
+
+@pytest.mark.parametrize("name", ["with space", "a=b", "b,1", "r\u00f6ntgen", "it's"])
+def test_paths_of_all_kinds_reach_the_run(tmp_path: Path, name: str) -> None:
+    code = (
+        "import sys; from conf.cli import checked_arguments, composed; "
+        "print(composed(checked_arguments(sys.argv[1:])).data.root)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"data.root={tmp_path / name}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == str(tmp_path / name), done.stderr
 
 
 def test_the_entry_file_checks_before_importing_torch() -> None:

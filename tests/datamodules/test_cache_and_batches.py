@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from datamodules.images import inspect_image, read_image
 from datamodules.index import index_files
 from datamodules.prepared import prepare
 from datamodules.thumbnails import thumbnails
-from tests.conftest import write_image
+from tests.conftest import ROOT, write_image
 
 AUGMENT = {"rotate": 8.0, "translate": 0.04, "scale": 0.08, "brightness": 0.15, "contrast": 0.15}
 
@@ -90,6 +92,23 @@ def test_the_index_is_remembered_and_sees_changes(files: list[Path], tmp_path: P
     again = index_files(root, ids, tmp_path / "index.csv", read.append)
     assert sum(read) == 71
     assert "truncated" in again.loc[3, "error"] or "not an image" in again.loc[3, "error"]
+
+
+def test_a_passing_read_error_is_not_remembered(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, ids = files[0].parent, [path.name for path in files]
+    healthy = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "3.jpeg":
+            raise OSError(5, "Input/output error")
+        return healthy(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    assert "cannot be read" in index_files(root, ids, tmp_path / "index.csv").loc[3, "error"]
+    monkeypatch.setattr(Path, "read_bytes", healthy)
+    assert index_files(root, ids, tmp_path / "index.csv").loc[3, "error"] == ""
 
 
 def test_every_row_once_and_the_last_batch_of_one_too() -> None:
@@ -168,9 +187,31 @@ def test_prepare_never_writes_to_the_data_folder(chest_xray: Path, tmp_path: Pat
     prepared = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
     assert sorted(path for path in chest_xray.rglob("*")) == before
     assert prepared.pixels.shape == (len(prepared.manifest), 16, 16, 1)
-    assert {path.name for path in prepared.folder.iterdir()} == {"index.csv", "manifest.csv", "splits", "cache"}
+    assert {path.name for path in prepared.folder.iterdir()} == {
+        "index.csv",
+        "manifest.csv",
+        "splits",
+        "cache",
+        "prepare.lock",
+    }
     again = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
     assert again.splits.sha256 == prepared.splits.sha256
+
+
+def test_two_processes_may_prepare_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from datamodules.prepared import prepare; "
+        "data = {'source': 'phantom', 'prepared': sys.argv[1], 'phantom_images': 150, 'phantom_seed': 0, 'per_class': None, "
+        "'on_bad_image': 'skip'}; split = {'val_fraction': 0.3, 'seed': 0, 'refresh': False}; "
+        "print(prepare(data, split, ('NORMAL', 'PNEUMONIA'), image_size=16, channels=1).splits.sha256)"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs[0] == outputs[1]
 
 
 def test_bad_images_are_skipped_or_stop(chest_xray: Path, tmp_path: Path) -> None:

@@ -64,6 +64,36 @@ def test_colour_modes(tmp_path: Path, mode: str, channels: int) -> None:
     assert np.abs(pixels.astype(int) - expected[..., None]).max() <= 4
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(10, np.uint16), (12, np.uint16), (16, np.uint16), (0, np.float32)])
+def test_deep_images_do_not_turn_black(tmp_path: Path, bits: int, kind: type) -> None:
+    ramp = np.tile(np.linspace(0.0, 1.0, 64), (64, 1))
+    pixels = (ramp * (2**bits - 1 if bits else 1.0)).astype(kind)
+    path = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(path)
+    found = read_image(path, 64, 1)[..., 0].astype(float)
+    assert np.abs(found - ramp * 255).max() <= 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lab_is_read(tmp_path: Path, channels: int) -> None:
+    path = tmp_path / "lab.tif"
+    Image.new("LAB", (8, 8), (255, 128, 128)).save(path)
+    assert inspect_image(path).mode == "LAB"
+    assert read_image(path, 8, channels).min() > 200
+
+
+def test_a_conversion_that_fails_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impossible(*args: object, **kwargs: object) -> None:
+        raise ValueError("conversion not supported")
+
+    path = tmp_path / "odd.png"
+    write_image(path, 0)
+    monkeypatch.setattr(Image.Image, "convert", impossible)
+    for attempt in (lambda: inspect_image(path), lambda: read_image(path, 8, 3)):
+        with pytest.raises(UnreadableImageError, match=r"odd\.png"):
+            attempt()
+
+
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     half = np.zeros((64, 64), dtype=np.uint8)
     half[:32] = 255

@@ -112,6 +112,24 @@ def test_the_written_split_is_obeyed(tmp_path: Path) -> None:
     again = obtain(manifest, tmp_path)
     assert len(again.rows("val")) == len(first.rows("val")) + 1
     assert again.sha256 != first.sha256
+    assert again.settings["method"].startswith("edited by hand")
+    assert not first.settings["method"].startswith("edited")
+    frame.loc[frame["split"] == "val", "split"] = "train"
+    frame.to_csv(path, index=False)
+    with pytest.raises(DataError, match="the val part has no image of class NORMAL and PNEUMONIA"):
+        obtain(manifest, tmp_path)
+
+
+def test_per_class_smaller_than_every_group_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"per_class=3: the smallest group of class \w+ has 4"):
+        make_splits(manifest_of([4] * 120), val_fraction=0.1, seed=0, per_class=3)
+
+
+def test_a_split_without_its_record_is_made_again(tmp_path: Path) -> None:
+    manifest = manifest_of([1] * 150)
+    first = obtain(manifest, tmp_path)
+    (tmp_path / split_name(0.1, 0, None)).unlink()  # killed between the two writes
+    assert obtain(manifest, tmp_path).sha256 == first.sha256
 
 
 def test_an_edited_split_file_may_not_leak_or_touch_the_test_part(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,45 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished: tuple[Path, str]
     assert all(torch.equal(last[name], same[name]) for name in same if name != "threshold")
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert len(record["resumed"]) == 1
+    assert "resume=" not in record["command"], "the command of the first start is the one that reproduces the run"
     assert json.loads((folder / "threshold.json").read_text()) == json.loads((whole / "threshold.json").read_text())
+
+
+def test_a_moved_run_resumes_with_its_best_epoch_and_workers_change_nothing(
+    finished: tuple[Path, str], home: Path
+) -> None:
+    whole, _ = finished
+    process = interrupt_after_first_epoch(home / "runs" / "to move", home)
+    process.communicate(timeout=120)
+    moved = home / "runs" / "moved, a=b"
+    (home / "runs" / "to move").rename(moved)
+    config = (moved / "config.yaml").read_text()
+    (moved / "config.yaml").write_text(config.replace("num_workers: null", "num_workers: 2"))
+    shorter = run_train(f"resume={moved}", "trainer.max_epochs=1", home=home)
+    assert shorter.returncode == 2
+    assert "only be made longer" in shorter.stderr
+    done = run_train(f"resume={moved}", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dirpath" not in done.stdout + done.stderr
+    for name in ("predictions/val.csv", "predictions/test.csv"):
+        assert (moved / name).read_bytes() == (whole / name).read_bytes()
+    last = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 2, "last.ckpt is written after every epoch, also when the best one was earlier"
+    same = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(last["state_dict"][name], same[name]) for name in same if name != "threshold")
+
+
+def test_a_run_stopped_before_its_report_can_be_finished(finished: tuple[Path, str], home: Path) -> None:
+    whole, _ = finished
+    folder = home / "runs" / "no_report"
+    shutil.copytree(whole, folder)
+    (folder / "report.html").unlink()
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    done = run_train(f"resume={folder}", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "report.html").is_file()
+    assert (folder / "predictions" / "test.csv").read_bytes() == (whole / "predictions" / "test.csv").read_bytes()
 
 
 def test_resume_refuses_other_data(home: Path) -> None:
