@@ -10,6 +10,8 @@ from evaluation.intervals import format_interval
 from evaluation.split_summary import FEWEST_GROUPS, LOCKED, RANKED, Judged
 from evaluation.wording import percent, plural
 
+# Groups of a class on each side below which a difference is no alarm: resampling three patients shows three patients.
+FEWEST_FOR_ALARM: Final = 10
 # A fall of a metric from validation to test beyond this is an alarm when its interval excludes 0.
 LARGE_DROP: Final = 0.1
 FEW_GROUPS: Final = 50
@@ -75,10 +77,18 @@ def _shift(metrics: Mapping[str, Any]) -> Worry | None:
         text.append(
             "Validation figures do not carry over to this test set, nor need test figures to the next hospital."
         )
+        if _too_few_to_tell(metrics):
+            return _worry("caution", "Test and validation differ, on too few groups to tell why", " ".join(text[:-1]))
         return _worry("alarm", "The test set is shifted", " ".join(text))
     if metrics["shift"]["detected"]:
         return _worry("caution", "Test and validation differ", metrics["shift"]["sentence"])
     return None
+
+
+def _too_few_to_tell(metrics: Mapping[str, Any]) -> bool:
+    """Whether a side has so few groups of a class that the bootstrap cannot know what other groups would be like."""
+    sides = metrics["splits"].values()
+    return any(min(s["n_positive_groups"], s["n_groups"] - s["n_positive_groups"]) < FEWEST_FOR_ALARM for s in sides)
 
 
 def _fall(row: Mapping[str, Any]) -> str:
@@ -110,7 +120,8 @@ def _baseline(metrics: Mapping[str, Any]) -> Worry | None:
         return _worry("caution", "No baseline to compare with", text)
     if metrics["baseline"]["clears"]:
         return None
-    return _worry("alarm", "No evidence of skill beyond a thumbnail baseline", metrics["baseline"]["sentence"])
+    level = "caution" if _too_few_to_tell(metrics) else "alarm"
+    return _worry(level, "No evidence of skill beyond a thumbnail baseline", metrics["baseline"]["sentence"])
 
 
 def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:
