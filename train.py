@@ -211,6 +211,7 @@ def _score(
 
 def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept: RunCallbacks) -> dict[str, Any]:
     """metrics.json, from the predictions files."""
+    from datamodules.card import unknown_groups
     from datamodules.thumbnails import thumbnails
     from evaluation.judge import Thumbnails, judge_run
 
@@ -237,6 +238,8 @@ def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept:
         confidence=settings["evaluation"]["confidence"],
         subgroup_columns=manifest.subgroup_columns,
     )
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    metrics["worries"][:0] = unknown_groups(card)
     _write_json(metrics, folder / "metrics.json")
     return metrics
 

@@ -94,6 +94,19 @@ def cautions(card: dict[str, Any]) -> list[str]:
     return lines
 
 
+def unknown_groups(card: dict[str, Any]) -> list[dict[str, str]]:
+    """The alarm of the report when groups had to be guessed; empty where every file name says whose it is."""
+    if not card["unknown_names"]:
+        return []
+    total = sum(count["images"] for count in card["counts"])
+    text = (
+        f"{card['unknown_names']:,} of {total:,} file names follow no known pattern, so each of these images counts as a "
+        f"{card['group_name']} of its own. If several show the same {card['group_name']}, the split leaks and every figure "
+        "here is too good."
+    )
+    return [{"level": "alarm", "title": f"The {card['group_name']}s are not known", "text": text}]
+
+
 def require_same_split(stored: Path, card: dict[str, Any]) -> None:
     """Check that a resumed run gets the data and the split it was started with; a new run has no stored card.
 

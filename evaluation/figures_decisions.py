@@ -79,6 +79,7 @@ def score_histogram(
     classes: Sequence[str],
     *,
     title: str = "Scores",
+    beside: NDArray[np.float64] | None = None,
     phantom: bool = False,
 ) -> Figure:
     """Scores of both classes on a logit axis, positives upwards and negatives downwards, errors in full colour.
@@ -88,6 +89,7 @@ def score_histogram(
         scores: (n,) probability of the positive class in [0, 1].
         threshold: Decision threshold in [0, 1]; positive if and only if score >= threshold.
         classes: (negative class, positive class).
+        beside: Scores of a figure shown beside this one; both then have the same axis.
     """
     positive = labels.astype(bool)
     alarm = scores >= threshold
@@ -95,7 +97,8 @@ def score_histogram(
     axes = add_axes(figure, 0.4, 0.42, 3.76, 2.0)
     logits = _logit(scores)
     cut = float(_logit(np.array([threshold]))[0])
-    low, high = min(float(logits.min()), cut, -1.0) - 0.15, max(float(logits.max()), cut, 1.0) + 0.15
+    reach = logits if beside is None else np.concatenate([logits, _logit(beside)])
+    low, high = min(float(reach.min()), cut, -1.0) - 0.15, max(float(reach.max()), cut, 1.0) + 0.15
     width = (high - low) / _BINS
     edges = np.arange(cut - np.ceil((cut - low) / width) * width, high + width, width)
     top = 0.0

@@ -41,10 +41,10 @@ def build_figures(run: RunFiles) -> dict[str, Figure]:
     if run.history is not None:
         best = (run.run or {}).get("best_epoch")
         figures["learning_curves"] = learning_curves(run.history, best_epoch=best, phantom=phantom)
-    for name, title in (("val", "Scores on validation"), ("test", "Scores on test")):
+    for name, other, title in (("val", "test", "Scores on validation"), ("test", "val", "Scores on test")):
         held = run.scores[name]
         figures[f"scores_{name}"] = score_histogram(
-            held.labels, held.scores, cut, classes, title=title, phantom=phantom
+            held.labels, held.scores, cut, classes, title=title, beside=run.scores[other].scores, phantom=phantom
         )
     figures["shift"] = shift_slope(_panels(metrics), phantom=phantom)
     return figures

@@ -39,6 +39,7 @@ def test_empty_folder_and_one_class(tmp_path: Path) -> None:
 def test_text_file_and_truncated_image_are_skipped_counted_and_listed(tmp_path: Path) -> None:
     root = make_chest_xray(tmp_path / "chest_xray")
     (root / "train" / "NORMAL" / "notes.txt").write_text("not an image")
+    shutil.copy(next((root / "train" / "NORMAL").glob("*.jpeg")), root / "train" / "NORMAL" / "holiday.jpeg")
     truncated = root / "train" / "PNEUMONIA" / "person9999_virus_1.jpeg"
     whole = next((root / "train" / "PNEUMONIA").glob("*.jpeg")).read_bytes()
     truncated.write_bytes(whole[: len(whole) // 2])
@@ -47,6 +48,8 @@ def test_text_file_and_truncated_image_are_skipped_counted_and_listed(tmp_path: 
     assert "left out: 2 files" in done.stdout
     report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "train/NORMAL/notes.txt" in report
+    assert "The patients are not known" in report, "a file name that follows no pattern is an alarm"
+    assert "alarm: The patients are not known" in done.stdout
     assert "train/PNEUMONIA/person9999_virus_1.jpeg" in report
 
 
