@@ -308,8 +308,11 @@ def _report(
         **{name: settings["trainer"][name] for name in ("learning_rate", "weight_decay", "max_epochs")},
         **{name: settings["data"][name] for name in ("batch_size", "per_class")},
     }
+    results = _results(metrics)
     # val/auroc is the curve over epochs; the figure of the kept epoch gets a name of its own.
-    final = {"val/best_auroc" if tag == OBJECTIVE else tag: value for tag, value in _results(metrics).items()}
+    final = {tag: value for tag, value in results.items() if tag.startswith("test/")} | {
+        "val/best_auroc": results[OBJECTIVE]
+    }
     log_hyperparameters(logger, chosen, final, trainer.current_epoch)
     return write_report(folder)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,17 +19,22 @@ from tests.conftest import ROOT, run_train
 from tests.end_to_end.conftest import TINY
 
 
-def interrupt_after_first_epoch(folder: Path, home: Path) -> subprocess.Popen[str]:
-    """Start the run of the fixture, press Ctrl-C in its second epoch, and wait for it to end."""
-    environment = {**os.environ, "FIRSTREAD_HOME": str(home)}
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *TINY, f"hydra.run.dir={folder}"],
+def start(folder: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a run that Ctrl-C reaches, also where the test suite itself was started in the background with it ignored."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *TINY, *arguments, f"hydra.run.dir={folder}"],
         cwd=home,
-        env=environment,
+        env={**os.environ, "FIRSTREAD_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
+
+
+def interrupt_after_first_epoch(folder: Path, home: Path) -> subprocess.Popen[str]:
+    """Start the run of the fixture, press Ctrl-C in its second epoch, and wait for it to end."""
+    process = start(folder, home)
     for _ in range(3000):
         if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
             break
@@ -153,9 +159,7 @@ def test_a_sweep_goes_on_when_one_run_fails_and_says_so(home: Path) -> None:
 
 def test_a_run_that_is_still_going_cannot_be_resumed(home: Path) -> None:
     folder = home / "runs" / "busy"
-    environment = {**os.environ, "FIRSTREAD_HOME": str(home)}
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, "trainer.max_epochs=500", f"hydra.run.dir={folder}"]
-    process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(folder, home, "trainer.max_epochs=500")
     try:
         for _ in range(3000):
             if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
@@ -168,5 +172,5 @@ def test_a_run_that_is_still_going_cannot_be_resumed(home: Path) -> None:
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.communicate(timeout=60)
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
