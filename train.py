@@ -60,7 +60,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     prepared, datamodule = _data(settings, folder)
     log.info("%s: %s\n%s", "resuming" if resumed else "run folder", _short(folder), RESEARCH_NOTICE)
     clock.lap("data")
-    from callbacks.checkpoints import epochs_done
+
+    from callbacks.checkpoints import epochs_done  # torch is loaded from here on
 
     module, trainer, kept = _model(settings, folder, prepared)
     last = folder / "checkpoints" / "last.ckpt" if resumed else None
