@@ -16,11 +16,12 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar in a terminal, from the first step on; nothing where the output is a file or there is nothing to do."""
     bar: Any = None
+    unit = " MB" if title.endswith("(MB)") else " images"
 
     def advance(count: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc=title, unit=" images", leave=False, disable=None, dynamic_ncols=True)
+            bar = tqdm(total=total, desc=title, unit=unit, leave=False, disable=None, dynamic_ncols=True)
         bar.update(count)
 
     try:
