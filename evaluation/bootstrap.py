@@ -23,6 +23,22 @@ Seed = int | Sequence[int]
 
 
 @dataclass(frozen=True)
+class Resampling:
+    """How intervals are made: number of resamples (at least 1), confidence in (0, 1), seed."""
+
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1 or not 0.0 < self.confidence < 1.0:
+            raise ValueError(
+                f"{self.resamples} resamples and a confidence of {self.confidence!r}; expected at least 1 resample and "
+                "a confidence between 0 and 1."
+            )
+
+
+@dataclass(frozen=True)
 class Bootstrap:
     """Every metric on the data and in every resample.
 
@@ -62,16 +78,23 @@ def group_draws(
         groups: shape (n,), codes from 0. ``labels``: shape (n,), 1 = positive.
         resamples: number of resamples. ``seed``: one whole number or several, none negative.
 
-    Yields:
+    Returns:
         Arrays of shape (at most 16, number of groups): whole numbers.
     """
     sizes = np.bincount(groups)
     positive = np.bincount(groups, weights=labels) > 0
     strata = [np.flatnonzero(positive & (sizes > 0)), np.flatnonzero(~positive & (sizes > 0))]
+    return draws_within(strata, len(sizes), resamples, seed)
+
+
+def draws_within(
+    strata: Sequence[NDArray[np.int64]], n_groups: int, resamples: int, seed: Seed
+) -> Iterator[NDArray[np.float32]]:
+    """As :func:`group_draws`, with replacement within each stratum: codes of its groups, no group in two."""
     root = np.random.SeedSequence(seed)
     for start in range(0, resamples, BLOCK):
         generator = np.random.Generator(np.random.PCG64(root.spawn(1)[0]))
-        weights = np.zeros((BLOCK, len(sizes)), dtype=np.float32)
+        weights = np.zeros((BLOCK, n_groups), dtype=np.float32)
         for members in strata:
             size = len(members)
             if size:
@@ -119,7 +142,7 @@ def bootstrap(
     table, names = _group_table(labels, scores, groups, thresholds), tuple(thresholds)
     ranking = Ranking(labels, scores, groups) if ranked else None
     whole = _evaluate(np.ones((1, len(table))), table, names, ranking)
-    dtype = np.float32 if len(labels) < _EXACT_IN_FLOAT32 else np.float64
+    dtype = exact_type(len(labels))
     parts = [
         _evaluate(weights.astype(dtype, copy=False), table, names, ranking)
         for weights in group_draws(groups, labels, resamples, seed)
@@ -130,6 +153,11 @@ def bootstrap(
         draws={name: np.concatenate([part[name] for part in parts]) for name in whole},
         counts={name: Counts(*(round(count) for count in row)) for name, row in zip(names, cells, strict=True)},
     )
+
+
+def exact_type(n: int) -> type[np.floating]:
+    """The shortest type in which resampled counts of ``n`` images add up exactly."""
+    return np.float32 if n < _EXACT_IN_FLOAT32 else np.float64
 
 
 def _group_table(

@@ -17,6 +17,9 @@ BASELINE_NAME: Final = "logistic regression on 16x16 thumbnails"
 TELLING_APART: Final = 0.75
 # A change smaller than this is not called a shift, however certain it is.
 NOTABLE_CHANGE: Final = 0.03
+# Figures over all classes that are compared with the baseline, as sentences call them.
+ARGMAX: Final = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy"}
+_MOST_LISTED: Final = 3
 _SHIFT_ROWS: Final = (
     ("AUROC", "auroc"),
     ("sensitivity", f"{LOCKED}/sensitivity"),
@@ -74,6 +77,9 @@ def _shift_sentence(
         sentences.append(f"{apart_sentence(apart)} The two sets come from different conditions.")
     elif known:
         listed = " and ".join(f"{value:.3f} for {name}" for name, value in known.items())
+        if len(known) > _MOST_LISTED:
+            highest = max(known, key=lambda name: known[name])
+            listed = f"at most {known[highest]:.3f} ({highest})"
         sentences.append(
             f"Thumbnails tell test images from training images with an AUROC of {listed}, where 0.5 is not at all."
         )
@@ -83,9 +89,17 @@ def _shift_sentence(
 def apart_sentence(aucs: Mapping[str, float]) -> str:
     """How well 16x16 thumbnails tell test from training images of each class."""
     listed = " and ".join(
-        f"{name} test images from {name} training images with an AUROC of {v:.3f}" for name, v in aucs.items()
+        f"{name} test images from {name} training images with an AUROC of {v:.3f}" for name, v in _highest(aucs).items()
     )
-    return f"Thumbnails of 16x16 pixels alone tell {listed} (0.5 would be not at all)."
+    more = f", and {len(aucs) - _MOST_LISTED} more classes" if len(aucs) > _MOST_LISTED else ""
+    return f"Thumbnails of 16x16 pixels alone tell {listed}{more} (0.5 would be not at all)."
+
+
+def _highest(aucs: Mapping[str, float]) -> dict[str, float]:
+    """All of them, or the highest few where there are many classes."""
+    if len(aucs) <= _MOST_LISTED:
+        return dict(aucs)
+    return dict(sorted(aucs.items(), key=lambda item: -item[1])[:_MOST_LISTED])
 
 
 def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float) -> dict[str, Any]:
@@ -98,14 +112,38 @@ def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float) -> 
     if model.summary["auroc"]["low"] is None:
         difference |= {"low": None, "high": None}
     clears = difference["low"] is not None and difference["low"] > 0
+    argmax = _argmax_differences(model, test, confidence)
     return {
         "name": BASELINE_NAME,
         "val": val.summary,
         "test": test.summary,
-        "difference": {"auroc": difference},
+        "difference": {"auroc": difference, **argmax},
         "clears": clears,
         "sentence": _baseline_sentence(model.summary["auroc"], test.summary["auroc"], difference),
+        **(
+            {"argmax_sentence": " ".join(_argmax_sentence(name, model, test, argmax[name]) for name in argmax)}
+            if argmax
+            else {}
+        ),
     }
+
+
+def _argmax_differences(model: Judged, baseline: Judged, confidence: float) -> dict[str, dict[str, Any]]:
+    """Model minus baseline in macro AUROC and balanced accuracy, in pairs; empty for two classes."""
+    if model.classwise is None or baseline.classwise is None:
+        return {}
+    found = {}
+    for name in ARGMAX:
+        found[name] = difference_interval(name, model.classwise, baseline.classwise, confidence).to_dict()
+        if model.summary["multiclass"][name]["low"] is None:
+            found[name] |= {"low": None, "high": None}
+    return found
+
+
+def _argmax_sentence(name: str, model: Judged, baseline: Judged, difference: Mapping[str, Any]) -> str:
+    values = [format_interval(side.summary["multiclass"][name]) for side in (model, baseline)]
+    metric = ARGMAX[name][0].upper() + ARGMAX[name][1:]
+    return f"{metric}: {values[0]} against {values[1]}, difference {format_interval(difference)}."
 
 
 def _baseline_sentence(model: Mapping[str, Any], baseline: Mapping[str, Any], difference: Mapping[str, Any]) -> str:

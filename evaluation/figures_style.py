@@ -64,6 +64,13 @@ def new_figure(title: str, subtitle: str, height: float, *, phantom: bool) -> Fi
     return figure
 
 
+def mark_leaky(figure: Figure) -> None:
+    """Put LEAKY before the title of a figure of :func:`new_figure`, whose split puts a group on both sides."""
+    heading = figure.texts[0]
+    heading.set_text(f"LEAKY - {heading.get_text()}")
+    figure.set_label(f"LEAKY - {figure.get_label()}")
+
+
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes in inches from the lower left corner: light grid, no box, quiet ticks."""
     total_width, total_height = figure.get_size_inches()

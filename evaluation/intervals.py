@@ -82,6 +82,27 @@ def percentile_interval(value: float, draws: Floats, confidence: float = 0.95) -
     return Interval(float(value), float(low), float(high), dropped=dropped)
 
 
+def without_ends(interval: Interval, n_groups: int) -> Interval:
+    """Without ends where a single group was drawn again and again: that shows no uncertainty at all."""
+    if n_groups < 2:
+        return Interval(interval.value, None, None, interval.method, interval.dropped)
+    return interval
+
+
+def share_interval(interval: Interval, n_groups: int, confidence: float = 0.95) -> Interval:
+    """The interval of a share of images: Wilson's over groups where the share is exactly 0 or 1.
+
+    No resample of an error-free sample holds an error, so that the bootstrap would call such a share certain.
+
+    Args:
+        interval: of the bootstrap. ``n_groups``: groups with an image in the share's denominator.
+    """
+    if interval.value not in (0.0, 1.0):
+        return without_ends(interval, n_groups)
+    ends = wilson(n_groups * interval.value, n_groups, confidence)
+    return Interval(interval.value, *ends, WILSON, interval.dropped)
+
+
 def format_interval(interval: Mapping[str, Any] | Interval, percent: bool = False) -> str:
     """``0.953 (0.936-0.968)``, or ``95.3 % (93.6-96.8)``; ``n/a`` where there is no value."""
     held = interval.to_dict() if isinstance(interval, Interval) else interval

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 RATES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "mcc")
 # Scores are float32: a score nearer to 0 or 1 than this cannot be told from it.
-_SMALLEST = float(np.finfo(np.float32).eps)
+SMALLEST = float(np.finfo(np.float32).eps)
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def squared_errors(labels: NDArray[np.uint8], scores: Floats) -> Floats:
 
 def log_losses(labels: NDArray[np.uint8], scores: Floats) -> Floats:
     """``-log p(true class)`` in nats of each image, shape (n,), with p kept off 0 by the precision of float32."""
-    clipped = np.clip(scores, _SMALLEST, 1.0 - _SMALLEST)
+    clipped = np.clip(scores, SMALLEST, 1.0 - SMALLEST)
     return -np.log(np.where(labels == 1, clipped, 1.0 - clipped))
 
 

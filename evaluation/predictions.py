@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +30,10 @@ class Predictions:
         frame: one row an image: ``image_id``, ``group_id``, ``label``, ``prob_<class>`` in [0, 1] for each class, and
             any further columns that describe the image.
         classes: at least two class names in their fixed order.
-        positive_class: the class whose recall matters; all others together are the negatives.
+        positive: the classes whose recall matters, one name or several but not all; held as a tuple in class order. All
+            other classes together are the negatives.
+        positive_name: what the positive classes together are called; by default their names joined by `` + ``.
+        negative_name: what the others together are called; used only where there are more than two classes.
 
     Raises:
         PredictionsError: the frame breaks one of these rules.
@@ -38,11 +41,14 @@ class Predictions:
 
     frame: pd.DataFrame
     classes: tuple[str, ...]
-    positive_class: str
+    positive: str | Sequence[str]
+    positive_name: str = ""
+    negative_name: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        _check_classes(self.classes, self.positive_class)
+        object.__setattr__(self, "positive", positive_classes(self.classes, self.positive))
+        object.__setattr__(self, "positive_name", self.positive_name or " + ".join(self.positive))
         _check_columns(self.frame, self.classes)
         _check_rows(self.frame, self.classes)
         _check_probabilities(self.frame, [PREFIX + name for name in self.classes])
@@ -51,21 +57,50 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def with_frame(self, frame: pd.DataFrame) -> Predictions:
+        """Predictions of the same classes with another frame, checked again."""
+        return replace(self, frame=frame)
+
+    @property
+    def positive_class(self) -> str:
+        """What the positives are called: ``positive_name``."""
+        return self.positive_name
+
     @property
     def negative_class(self) -> str:
-        """The other class; ``not <positive>`` where there are several."""
-        others = [name for name in self.classes if name != self.positive_class]
-        return others[0] if len(others) == 1 else f"not {self.positive_class}"
+        """What the negatives are called: the other class; of several, ``negative_name`` or ``not <positive>``."""
+        others = [name for name in self.classes if name not in self.positive]
+        if len(self.classes) == 2:
+            return others[0]
+        return self.negative_name or f"not {self.positive_name}"
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
-        """Shape (n,); 1 = positive class."""
-        return np.asarray(self.frame["label"].to_numpy(dtype=str) == self.positive_class, dtype=np.uint8)
+        """Shape (n,); 1 = one of the positive classes."""
+        return np.isin(self.frame["label"].to_numpy(dtype=str), list(self.positive)).astype(np.uint8)
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
-        """Shape (n,); probability of the positive class, in [0, 1]."""
-        return self.frame[PREFIX + self.positive_class].to_numpy(dtype=np.float64)
+        """Shape (n,); probability of the positive classes together, in [0, 1]: of one class exactly its column."""
+        columns = [self.frame[PREFIX + name].to_numpy(dtype=np.float64) for name in self.positive]
+        return columns[0] if len(columns) == 1 else np.clip(sum(columns[1:], start=columns[0]), 0.0, 1.0)
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64]:
+        """Shape (n,); number of the true class in ``classes``."""
+        codes = pd.Categorical(self.frame["label"].astype(str), categories=list(self.classes)).codes
+        return np.asarray(codes, dtype=np.int64)
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Shape (n, number of classes), in the order of ``classes``."""
+        columns = [PREFIX + name for name in self.classes]
+        return np.asarray(self.frame[columns].to_numpy(dtype=np.float64))
+
+    @cached_property
+    def decisions(self) -> NDArray[np.int64]:
+        """Shape (n,); number of the most probable class, the first of equals. It knows no threshold."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     @cached_property
     def _coded(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -83,13 +118,40 @@ class Predictions:
         return self._coded[1]
 
 
-def read_predictions(path: Path, classes: Sequence[str], positive_class: str) -> Predictions:
+def positive_classes(classes: Sequence[str], positive: str | Sequence[str]) -> tuple[str, ...]:
+    """The positive classes in class order, each once.
+
+    Args:
+        classes: all class names, at least two. ``positive``: one of them or several, not all.
+
+    Raises:
+        PredictionsError: classes that are not different, no positive class, an unknown one, or no class left.
+    """
+    named = (positive,) if isinstance(positive, str) else tuple(positive)
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise PredictionsError(f"classes are {list(classes)}; expected at least two different names.")
+    unknown = [name for name in named if name not in classes]
+    if unknown or not named:
+        shown = repr(named[0]) if len(named) == 1 else str(list(named))
+        raise PredictionsError(f"positive class is {shown}; expected one or several of {list(classes)}.")
+    if set(named) == set(classes):
+        raise PredictionsError(f"all classes {list(classes)} are positive; leave at least one as the negative.")
+    return tuple(name for name in classes if name in named)
+
+
+def read_predictions(
+    path: Path,
+    classes: Sequence[str],
+    positive: str | Sequence[str],
+    positive_name: str = "",
+    negative_name: str = "",
+) -> Predictions:
     """Read a predictions file exactly: every probability is the double that was written.
 
     Args:
         path: CSV file in UTF-8.
         classes: class names in their fixed order.
-        positive_class: one of ``classes``.
+        positive, positive_name, negative_name: as in :class:`Predictions`.
 
     Raises:
         PredictionsError: the file is missing, empty, or breaks a rule of :class:`Predictions`.
@@ -109,7 +171,7 @@ def read_predictions(path: Path, classes: Sequence[str], positive_class: str) ->
             if name.startswith(PREFIX):
                 # Python's float is exact where pandas' own fast parser may be off by one unit in the last place.
                 frame[name] = _numbers(frame, name)
-        return Predictions(frame, tuple(classes), positive_class)
+        return Predictions(frame, tuple(classes), positive, positive_name, negative_name)
     except PredictionsError as error:
         raise PredictionsError(f"{path}: {error}") from error
 
@@ -170,13 +232,6 @@ def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
 def _row(frame: pd.DataFrame, row: int) -> str:
     name = f" ({frame['image_id'].iloc[row]})" if "image_id" in frame else ""
     return f"row {row + 1}{name}"
-
-
-def _check_classes(classes: tuple[str, ...], positive_class: str) -> None:
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise PredictionsError(f"classes are {list(classes)}; expected at least two different names.")
-    if positive_class not in classes:
-        raise PredictionsError(f"positive class is {positive_class!r}; expected one of {list(classes)}.")
 
 
 def _require(columns: Sequence[str], frame: pd.DataFrame) -> None:

@@ -14,16 +14,18 @@ from matplotlib.figure import Figure
 from evaluation.figures import standalone_svg, svg
 from evaluation.report_figures import build_figures
 from evaluation.report_files import ReportError, RunFiles, read_run
+from evaluation.report_parts import audit_part, card_of, rescued, subgroup_tables, worries_of_page
 from evaluation.report_text import FILTERS
+from evaluation.wording import test_part_of
 
 __all__ = ["ReportError", "write_report"]
 
 NOTICE: Final = "Research and education only; not a medical device."
 _HERE: Final = Path(__file__).parent
 _PNG_DPI: Final = 200
-_SEVERITY: Final = {"alarm": 0, "caution": 1, "note": 2}
-_SECTIONS: Final = (
+_SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("results", "Results"),
+    ("classes", "All classes"),
     ("operating-point", "Operating point"),
     ("confusion", "Decisions"),
     ("curves", "ROC and precision-recall"),
@@ -32,6 +34,7 @@ _SECTIONS: Final = (
     ("shift", "Validation to test"),
     ("mistakes", "Worst mistakes"),
     ("subgroups", "Subgroups"),
+    ("audit", "Audit of the data"),
     ("data", "Data card"),
     ("run", "Run snapshot"),
 )
@@ -42,7 +45,7 @@ def write_report(run_dir: Path) -> Path:
 
     Args:
         run_dir: Run folder with metrics.json, threshold.json, predictions/val.csv and predictions/test.csv. Optional
-            files (thumbnail predictions, history.csv, data_card.json, run.json, config.yaml,
+            files (thumbnail predictions, history.csv, data_card.json, audit.json, run.json, config.yaml,
             figures/mistakes/mistakes.json) add their sections; without them the page says what is missing.
 
     Returns:
@@ -69,18 +72,24 @@ def _render(run: RunFiles, figures: dict[str, Markup]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    several = run.metrics["splits"]["test"].get("multiclass")
     environment.filters.update({name: _named(function) for name, function in FILTERS.items()})
     return environment.get_template("report.html.j2").render(
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         notice=NOTICE,
         title=_title(run.metrics),
-        sections=_SECTIONS,
+        sections=[part for part in _SECTIONS if part[0] != "classes" or several],
         files=run,
         m=run.metrics,
         threshold=run.threshold,
         figures=figures,
-        worries=sorted(run.metrics["worries"], key=lambda worry: _SEVERITY[worry["level"]]),
-        subgroups=_subgroups(run.metrics),
+        worries=worries_of_page(run),
+        test_part=test_part_of(run.metrics),
+        several=several,
+        rescued=rescued(run) if several else None,
+        subgroups=subgroup_tables(run.metrics),
+        audit=run.audit and audit_part(run),
+        data=card_of(run),
         history=_history(run),
     )
 
@@ -96,24 +105,9 @@ def _named(function: Callable[..., str]) -> Callable[..., str]:
 
 def _title(metrics: dict[str, Any]) -> str:
     title = str(metrics["title"])
-    return f"Phantom data - {title}" if metrics["phantom"] and not title.startswith("Phantom data") else title
-
-
-def _subgroups(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """One table a metadata column, with one row a subgroup and metric, on the test set."""
-    tables = []
-    for column, groups in (metrics["splits"]["test"].get("by") or {}).items():
-        rows: list[dict[str, Any]] = []
-        for group in groups:
-            held: dict[str, Any] = {
-                name: value for name, value in group.items() if isinstance(value, dict) and "value" in value
-            }
-            if group.get("suppressed") or not held:
-                held = {"": None}
-            for name, interval in held.items():
-                rows.append({"group": group, "metric": name, "interval": interval})
-        tables.append({"column": column, "rows": rows})
-    return tables
+    if metrics["phantom"] and not title.startswith("Phantom data"):
+        title = f"Phantom data - {title}"
+    return f"LEAKY - {title}" if metrics.get("leak") else title
 
 
 def _history(run: RunFiles) -> list[dict[str, Any]]:

@@ -12,8 +12,11 @@ from evaluation.figures import (
     Estimate,
     SlopePanel,
     auroc_forest,
+    class_dots,
+    confusion_matrix,
     confusion_pair,
     learning_curves,
+    mark_leaky,
     precision_recall,
     roc,
     score_histogram,
@@ -47,6 +50,16 @@ def build_figures(run: RunFiles) -> dict[str, Figure]:
             held.labels, held.scores, cut, classes, title=title, beside=run.scores[other].scores, phantom=phantom
         )
     figures["shift"] = shift_slope(_panels(metrics), phantom=phantom)
+    several = test.get("multiclass")
+    if several:
+        names = metrics["classes"]
+        figures["confusion_matrix"] = confusion_matrix(
+            several["confusion"], names, title="Confusion matrix, test", phantom=phantom
+        )
+        figures["classes"] = class_dots(several["classes"], metrics["positive"], phantom=phantom)
+    if metrics.get("leak"):
+        for figure in figures.values():
+            mark_leaky(figure)
     return figures
 
 

@@ -40,6 +40,7 @@ class RunFiles:
     run: dict[str, Any] | None
     config: str | None
     mistakes: list[Mistake] | None
+    audit: dict[str, Any] | None = None
     mistakes_left_out: int = 0
     absent: list[str] = field(default_factory=list)
 
@@ -81,6 +82,7 @@ def read_run(folder: Path) -> RunFiles:
         run=_json(folder, "run.json", absent=absent),
         config=config.read_text(encoding="utf-8") if config.is_file() else None,
         mistakes=mistakes,
+        audit=_json(folder, "audit.json", absent=absent),
         mistakes_left_out=left_out,
         absent=absent,
     )
@@ -124,15 +126,16 @@ def _scores(
             raise ReportError(f"{path} is missing: the report draws its curves from it. Predict the split first.")
         absent.append(f"predictions/{name}.csv")
         return None
-    positive = metrics["positive_class"]
+    # Runs from before there were several positive classes name one.
+    positive, called = metrics.get("positive") or metrics["positive_class"], metrics["positive_class"]
     try:
-        held = read_predictions(path, tuple(metrics["classes"]), positive)
+        held = read_predictions(path, tuple(metrics["classes"]), positive, called, metrics["negative_class"])
     except PredictionsError as error:
         raise ReportError(f"{error}. Predict the split again.") from error
     split = metrics["splits"][name.removeprefix("thumbnail_")]
     if (len(held), int(held.labels.sum())) != (split["n"], split["n_positive"]):
         raise ReportError(
-            f"{path} holds {len(held)} images, {int(held.labels.sum())} of them {positive}; metrics.json counted "
+            f"{path} holds {len(held)} images, {int(held.labels.sum())} of them {called}; metrics.json counted "
             f"{split['n']} and {split['n_positive']}. Evaluate the run again so that both agree."
         )
     return held
@@ -152,5 +155,6 @@ def _mistakes(folder: Path, absent: list[str]) -> tuple[list[Mistake] | None, in
         content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
         if content and len(content) <= left:
             left -= len(content)
-            shown.append(Mistake(entry, f"data:image/png;base64,{content}"))
+            kind = "jpeg" if picture.suffix.lower() in (".jpg", ".jpeg") else "png"
+            shown.append(Mistake(entry, f"data:image/{kind};base64,{content}"))
     return shown, len(entries) - len(shown)

@@ -94,6 +94,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def upper_first(text: str) -> str:
+    """`Malignant` for `malignant`; other letters stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 FILTERS: Final[dict[str, Callable[..., str]]] = {
     "score": score,
     "percent": percent,
@@ -107,4 +112,5 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "seconds": seconds,
     "moment": moment,
     "plural": plural,
+    "upper_first": upper_first,
 }

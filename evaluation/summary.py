@@ -7,16 +7,18 @@ from typing import Any, Final
 
 import pandas as pd
 
+from evaluation.bootstrap import Resampling
 from evaluation.comparison import baseline_of, promise_of, shift_of
 from evaluation.intervals import format_interval
 from evaluation.predictions import REQUIRED, Predictions
-from evaluation.split_summary import Judged, Resampling, judge
+from evaluation.split_summary import Judged, judge
 from evaluation.threshold import OperatingPoint, choose_operating_point
 from evaluation.worries import worries_of
 
 __all__ = ["SCHEMA", "evaluate_run", "format_interval"]
 
 SCHEMA: Final = 1
+TEST_KINDS: Final = ("official", "cut")
 
 
 def evaluate_run(
@@ -36,6 +38,8 @@ def evaluate_run(
     confidence: float = 0.95,
     seed: int = 0,
     subgroup_columns: Sequence[str] = (),
+    test_kind: str = "official",
+    leak: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that a run's predictions say, as plain values for JSON: None where a number is not defined, never NaN.
 
@@ -49,10 +53,19 @@ def evaluate_run(
         group_name: what a group is called: patient, lesion.
         bootstrap: resamples for each interval. ``confidence``: of the intervals. ``seed``: of the resamples.
         subgroup_columns: columns of the predictions whose values are reported apart.
+        test_kind: ``official`` (the data set's own test part) or ``cut`` (taken from the data by group).
+        leak: of a split that ignores groups on purpose: ``grouping``, ``test_images``, ``test_images_with_group_in_train``,
+            ``share`` (0 to 1) and ``unit`` (lesion, patient). It becomes the first alarm.
+
+    Returns:
+        The content of metrics.json. Where there are more than two classes, each split has a part ``multiclass``, see
+        :func:`evaluation.multiclass.multiclass_of`; everything else is of the positive classes against the rest.
 
     Raises:
         ValueError: the predictions do not belong together, or a value is outside its range.
     """
+    if test_kind not in TEST_KINDS:
+        raise ValueError(f"test_kind is {test_kind!r}; expected one of {list(TEST_KINDS)}.")
     _check_classes([val, test, baseline_val, baseline_test], operating_point)
     _check_images(val, test, baseline_val, baseline_test)
     # Seeds apart for each split, because differences between splits take their resamples as independent.
@@ -62,6 +75,8 @@ def evaluate_run(
     metrics: dict[str, Any] = {
         **{"schema": SCHEMA, "title": title, "phantom": bool(phantom), "task": task, "model": model},
         **_names(test, group_name),
+        "test_kind": test_kind,
+        "leak": None if leak is None else dict(leak),
         "confidence": float(confidence),
         "bootstrap": {"resamples": int(bootstrap), "unit": group_name, "method": "percentile", "seed": int(seed)},
         "threshold": operating_point.to_dict(),
@@ -79,6 +94,7 @@ def _names(predictions: Predictions, group_name: str) -> dict[str, Any]:
         "classes": list(predictions.classes),
         "positive_class": predictions.positive_class,
         "negative_class": predictions.negative_class,
+        "positive": list(predictions.positive),
         "group_name": group_name,
     }
 
@@ -109,16 +125,18 @@ def _baseline(
 def _in_order(predictions: Predictions, like: Predictions) -> Predictions:
     """The same images in the order of ``like``."""
     frame = predictions.frame.set_index("image_id", drop=False).loc[like.frame["image_id"]].reset_index(drop=True)
-    return Predictions(frame, predictions.classes, predictions.positive_class)
+    return predictions.with_frame(frame)
 
 
 def _check_classes(parts: Sequence[Predictions | None], point: OperatingPoint) -> None:
     given = [part for part in parts if part is not None]
     for part in given:
-        if (part.classes, part.positive_class) != (given[0].classes, point.positive_class):
+        found = (part.classes, part.positive, part.positive_class)
+        if found != (given[0].classes, given[0].positive, point.positive_class):
             raise ValueError(
-                f"predictions are of classes {list(part.classes)} with {part.positive_class!r} positive; expected "
-                f"{list(given[0].classes)} with {point.positive_class!r}, as the threshold was chosen for."
+                f"predictions are of classes {list(part.classes)} with {list(part.positive)} positive, called "
+                f"{part.positive_class!r}; expected {list(given[0].classes)} with {point.positive_class!r}, as the "
+                "threshold was chosen for."
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +10,15 @@ from rich.padding import Padding
 from rich.table import Table
 
 from evaluation.intervals import format_interval
+from evaluation.wording import LEAKY, test_part_of
+
+_OVER_CLASSES: Final = {
+    "balanced accuracy": "balanced_accuracy",
+    "accuracy": "accuracy",
+    "macro F1": "macro_f1",
+    "Cohen's kappa": "kappa",
+    "macro AUROC": "macro_auroc",
+}
 
 
 def print_results(metrics: dict[str, Any], console: Console | None = None) -> None:
@@ -21,16 +30,28 @@ def print_results(metrics: dict[str, Any], console: Console | None = None) -> No
     """
     console = console or Console(highlight=False)
     console.print()
+    leaks = [worry for worry in metrics["worries"] if worry["title"] == LEAKY]
+    for worry in leaks:
+        _print_worry(console, worry)
+        console.print()
+    if "multiclass" in metrics["splits"]["test"]:
+        console.print(_argmax(metrics))
+        console.print()
     console.print(_figures(metrics))
     resamples, group = metrics["bootstrap"]["resamples"], metrics["group_name"]
-    console.print(f"{metrics['confidence']:.0%} intervals from {resamples:,} resamples of {group}s\n")
+    part = f"; {test_part_of(metrics)}" if test_part_of(metrics) else ""
+    console.print(f"{metrics['confidence']:.0%} intervals from {resamples:,} resamples of {group}s{part}\n")
     console.print(_price(metrics["threshold"]["price"], metrics["group_name"]))
     if metrics["promise"]:
         console.print(Padding(f"\npromise: {metrics['promise']['sentence']}", 0), markup=False)
     console.print()
-    for worry in metrics["worries"]:
-        console.print(f"[bold]{worry['level']}: {escape(worry['title'])}[/bold]")
-        console.print(Padding(worry["text"], (0, 0, 0, 2)), markup=False)
+    for worry in [worry for worry in metrics["worries"] if worry not in leaks]:
+        _print_worry(console, worry)
+
+
+def _print_worry(console: Console, worry: dict[str, str]) -> None:
+    console.print(f"[bold]{worry['level']}: {escape(worry['title'])}[/bold]")
+    console.print(Padding(worry["text"], (0, 0, 0, 2)), markup=False)
 
 
 def _plain_table(title: str, style: str, *columns: str) -> Table:
@@ -40,9 +61,26 @@ def _plain_table(title: str, style: str, *columns: str) -> Table:
     return table
 
 
-def _figures(metrics: dict[str, Any]) -> Table:
-    threshold = metrics["threshold"]
+def _argmax(metrics: dict[str, Any]) -> Table:
+    """Every class called by its highest probability: figures over all classes, then the recall of each."""
     table = _plain_table(escape(metrics["title"]), "bold", "", "validation", "test (locked)")
+    sides = [metrics["splits"][part]["multiclass"] for part in ("val", "test")]
+    table.add_row("[bold]most probable class[/bold]", "", "")
+    for name, key in _OVER_CLASSES.items():
+        table.add_row(f"  {name}", *(format_interval(side[key]) for side in sides))
+    table.add_row("[bold]recall of[/bold]", "", "")
+    for number, row in enumerate(sides[1]["classes"]):
+        table.add_row(
+            f"  {escape(row['class'])}", *(format_interval(side["classes"][number]["recall"]) for side in sides)
+        )
+    return table
+
+
+def _figures(metrics: dict[str, Any]) -> Table:
+    """The positive classes against the rest, at 0.5 and at the locked threshold."""
+    threshold, several = metrics["threshold"], "multiclass" in metrics["splits"]["test"]
+    title = f"{metrics['positive_class']} against {metrics['negative_class']}" if several else metrics["title"]
+    table = _plain_table(escape(title), "bold", "", "validation", "test (locked)")
     sides = [metrics["splits"][part] for part in ("val", "test")]
     table.add_row("AUROC", *(format_interval(side["auroc"]) for side in sides))
     for name, at in (("0.5", "at_0.5"), (f"{threshold['threshold']:.4g} ({threshold['rule']})", "at_threshold")):

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+Worry = dict[str, str]
+LEAKY: Final = "LEAKY split"
+
+
+def worry(level: str, title: str, text: str) -> Worry:
+    """One entry of ``worries``; level is alarm, caution or note."""
+    return {"level": level, "title": title, "text": text}
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -30,3 +40,18 @@ def short(score: float) -> str:
 def figure(value: float | None) -> str:
     """A metric with three decimals; ``n/a`` for None."""
     return "n/a" if value is None else f"{value:.3f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def test_part_of(metrics: Mapping[str, Any]) -> str:
+    """Where the test set comes from; empty for metrics from before that was recorded."""
+    kind, leak = metrics.get("test_kind"), metrics.get("leak")
+    if kind is None:
+        return ""
+    if leak:
+        return "official test part, LEAKY" if kind == "official" else "test part cut image by image, LEAKY"
+    return "official, locked test part" if kind == "official" else f"test part cut by {metrics['group_name']}, locked"

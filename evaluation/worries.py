@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from evaluation.class_worries import class_worries
 from evaluation.comparison import TELLING_APART, apart_sentence, is_notable
 from evaluation.intervals import format_interval
 from evaluation.split_summary import FEWEST_GROUPS, LOCKED, RANKED, Judged
-from evaluation.wording import percent, plural
+from evaluation.wording import LEAKY, Worry, percent, plural, worry
 
-# Groups of a class on each side below which a difference is no alarm: resampling three patients shows three patients.
-FEWEST_FOR_ALARM: Final = 10
 # A fall of a metric from validation to test beyond this is an alarm when its interval excludes 0.
 LARGE_DROP: Final = 0.1
 FEW_GROUPS: Final = 50
 _MOSTLY: Final = 0.5
 _MANY_DROPPED: Final = 0.05
-
-Worry = dict[str, str]
 
 
 def worries_of(metrics: Mapping[str, Any], val: Judged, test: Judged) -> list[Worry]:
@@ -29,7 +26,8 @@ def worries_of(metrics: Mapping[str, Any], val: Judged, test: Judged) -> list[Wo
         val, test: the model on both splits.
     """
     found = [
-        _shared_groups(val, test, metrics["group_name"]),
+        _leak(metrics),
+        None if metrics["leak"] else _shared_groups(val, test, metrics["group_name"]),
         _shift(metrics),
         _baseline(metrics),
         _no_ranking(metrics),
@@ -37,29 +35,40 @@ def worries_of(metrics: Mapping[str, Any], val: Judged, test: Judged) -> list[Wo
         _fallback(metrics),
         _flags_most(metrics),
         _few_groups(metrics),
+        *class_worries(metrics),
         _certain(metrics),
         _dropped(metrics),
         _selection(metrics),
         _phantom(metrics),
     ]
     order = ("alarm", "caution", "note")
-    return sorted((worry for worry in found if worry), key=lambda worry: order.index(worry["level"]))
+    return sorted((item for item in found if item), key=lambda item: order.index(item["level"]))
 
 
-def _worry(level: str, title: str, text: str) -> Worry:
-    return {"level": level, "title": title, "text": text}
+def _leak(metrics: Mapping[str, Any]) -> Worry | None:
+    leak = metrics["leak"]
+    if leak is None:
+        return None
+    unit, share = leak["unit"], leak["share"] or 0.0
+    text = (
+        f"{percent(share, 1)} of the test images show a {unit} that is also in training; every figure here is too good. "
+        f"The split was made image by image on purpose (grouping: {leak['grouping']}), which puts "
+        f"{leak['test_images_with_group_in_train']:,} of {leak['test_images']:,} test images beside training images of "
+        f"the same {unit}. Use it to see what leakage does, never as a result."
+    )
+    return worry("alarm", LEAKY, text)
 
 
 def _shared_groups(val: Judged, test: Judged, group_name: str) -> Worry | None:
     shared = sorted(set(val.predictions.group_names) & set(test.predictions.group_names))
     if not shared:
         return None
-    listed = ", ".join(shared[:3] + ["..."] * (len(shared) > 3))
+    some = ", ".join(shared[:3] + ["..."] * (len(shared) > 3))
     text = (
-        f"On validation and on test: {plural(len(shared), group_name)} ({listed}). The test set is not independent, "
+        f"On validation and on test: {plural(len(shared), group_name)} ({some}). The test set is not independent, "
         f"and its figures are too good. Split by {group_name} and run again."
     )
-    return _worry("alarm", f"A {group_name} is on both sides of the split", text)
+    return worry("alarm", f"A {group_name} is on both sides of the split", text)
 
 
 def _shift(metrics: Mapping[str, Any]) -> Worry | None:
@@ -78,17 +87,17 @@ def _shift(metrics: Mapping[str, Any]) -> Worry | None:
             "Validation figures do not carry over to this test set, nor need test figures to the next hospital."
         )
         if _too_few_to_tell(metrics):
-            return _worry("caution", "Test and validation differ, on too few groups to tell why", " ".join(text[:-1]))
-        return _worry("alarm", "The test set is shifted", " ".join(text))
+            return worry("caution", "Test and validation differ, on too few groups to tell why", " ".join(text[:-1]))
+        return worry("alarm", "The test set is shifted", " ".join(text))
     if metrics["shift"]["detected"]:
-        return _worry("caution", "Test and validation differ", metrics["shift"]["sentence"])
+        return worry("caution", "Test and validation differ", metrics["shift"]["sentence"])
     return None
 
 
 def _too_few_to_tell(metrics: Mapping[str, Any]) -> bool:
     """Whether a side has so few groups of a class that the bootstrap cannot know what other groups would be like."""
     sides = metrics["splits"].values()
-    return any(min(s["n_positive_groups"], s["n_groups"] - s["n_positive_groups"]) < FEWEST_FOR_ALARM for s in sides)
+    return any(min(s["n_positive_groups"], s["n_groups"] - s["n_positive_groups"]) < FEWEST_GROUPS for s in sides)
 
 
 def _fall(row: Mapping[str, Any]) -> str:
@@ -117,23 +126,24 @@ def _same_in_baseline(metrics: Mapping[str, Any], fallen: list[str]) -> list[str
 def _baseline(metrics: Mapping[str, Any]) -> Worry | None:
     if metrics["baseline"] is None:
         text = "No thumbnail baseline was given, so nothing shows that the task needs a network at all."
-        return _worry("caution", "No baseline to compare with", text)
+        return worry("caution", "No baseline to compare with", text)
     if metrics["baseline"]["clears"]:
         return None
     level = "caution" if _too_few_to_tell(metrics) else "alarm"
-    return _worry(level, "No evidence of skill beyond a thumbnail baseline", metrics["baseline"]["sentence"])
+    return worry(level, "No evidence of skill beyond a thumbnail baseline", metrics["baseline"]["sentence"])
 
 
 def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:
     interval = metrics["splits"]["test"]["auroc"]
     if interval["value"] is None:
-        return _worry(
-            "caution", "One class is missing", "The test set holds one class only, so AUROC is not defined on it."
-        )
+        held = "one class only"
+        if len(metrics["classes"]) > 2:
+            held = f"{metrics['positive_class' if metrics['splits']['test']['n_positive'] else 'negative_class']} images only"
+        return worry("caution", "One class is missing", f"The test set holds {held}, so AUROC is not defined on it.")
     if interval["low"] is None or interval["low"] > 0.5:
         return None
     text = f"The AUROC on test is {format_interval(interval)}; 0.5 is chance, and the interval does not exclude it."
-    return _worry("alarm", "No better than chance", text)
+    return worry("alarm", "No better than chance", text)
 
 
 def _promise(metrics: Mapping[str, Any]) -> Worry | None:
@@ -141,9 +151,9 @@ def _promise(metrics: Mapping[str, Any]) -> Worry | None:
     if promise is None:
         return None
     if not promise["kept"]:
-        return _worry("alarm", "The promised recall was not kept", promise["sentence"])
+        return worry("alarm", "The promised recall was not kept", promise["sentence"])
     if promise["test_misses"] > promise["misses_99"]:
-        return _worry("caution", "More misses than the certificate led to expect", promise["sentence"])
+        return worry("caution", "More misses than the certificate led to expect", promise["sentence"])
     return None
 
 
@@ -153,7 +163,7 @@ def _fallback(metrics: Mapping[str, Any]) -> Worry | None:
         return None
     promise = f"it promises nothing about other {metrics['group_name']}s"
     text = f"{point['fallback_reason']} The {point['rule']} rule was used instead; {promise}."
-    return _worry("caution", "The recall is not certified", text)
+    return worry("caution", "The recall is not certified", text)
 
 
 def _flags_most(metrics: Mapping[str, Any]) -> Worry | None:
@@ -167,7 +177,7 @@ def _flags_most(metrics: Mapping[str, Any]) -> Worry | None:
         f"At the locked threshold {flagged:,} of {total:,} {negative} test images are flagged: specificity is "
         f"{format_interval(interval)}. Such a threshold saves little reading."
     )
-    return _worry("caution", f"Most {negative} images are flagged", text)
+    return worry("caution", f"Most {negative} images are flagged", text)
 
 
 def _few_groups(metrics: Mapping[str, Any]) -> Worry | None:
@@ -182,7 +192,7 @@ def _few_groups(metrics: Mapping[str, Any]) -> Worry | None:
     )
     if min(positive, negative) < FEWEST_GROUPS:
         text += " Take these figures as an example, not as a result."
-    return _worry("caution", f"Few {name}s in the test set", text)
+    return worry("caution", f"Few {name}s in the test set", text)
 
 
 def _certain(metrics: Mapping[str, Any]) -> Worry | None:
@@ -193,7 +203,7 @@ def _certain(metrics: Mapping[str, Any]) -> Worry | None:
         "Every positive test image ranks above every negative one, so that the interval of AUROC has no width. That "
         "shows the limit of the method and not certainty; look for a shortcut in the images."
     )
-    return _worry("caution", "The ranking is perfect", text)
+    return worry("caution", "The ranking is perfect", text)
 
 
 def _dropped(metrics: Mapping[str, Any]) -> Worry | None:
@@ -204,7 +214,7 @@ def _dropped(metrics: Mapping[str, Any]) -> Worry | None:
     if worst <= _MANY_DROPPED * resamples:
         return None
     text = f"Up to {worst:,} of {resamples:,} resamples were of no use for a metric: a class or a decision was missing."
-    return _worry("caution", "Some intervals rest on fewer resamples", text)
+    return worry("caution", "Some intervals rest on fewer resamples", text)
 
 
 def _selection(metrics: Mapping[str, Any]) -> Worry | None:
@@ -218,10 +228,10 @@ def _selection(metrics: Mapping[str, Any]) -> Worry | None:
         "The same validation images chose the epoch and the threshold. Validation figures are a little optimistic"
         f"{also}; the test figures are not touched by this."
     )
-    return _worry("note", "Validation chose the epoch and the threshold", text)
+    return worry("note", "Validation chose the epoch and the threshold", text)
 
 
 def _phantom(metrics: Mapping[str, Any]) -> Worry | None:
     if not metrics["phantom"]:
         return None
-    return _worry("note", "Phantom data", "Phantom data: generated images, says nothing about patients.")
+    return worry("note", "Phantom data", "Phantom data: generated images, says nothing about patients.")

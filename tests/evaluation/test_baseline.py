@@ -47,6 +47,31 @@ def test_constant_pixels_and_no_other_image() -> None:
     assert thumbnail_scores(train, labels, train[:0]).shape == (0,)
 
 
+def test_several_classes_equal_a_multinomial_regression() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 240)
+    pixels = rng.normal(size=(240, 48)) * 20 + 3 * np.eye(3)[targets].repeat(16, axis=1) * 5 + 100
+    scaler = StandardScaler().fit(pixels)
+    model = LogisticRegression(C=0.01, max_iter=1000).fit(scaler.transform(pixels), targets)
+    found = thumbnail_scores(pixels, targets, pixels[:50], 3)
+    assert found.shape == (50, 3)
+    assert found == pytest.approx(model.predict_proba(scaler.transform(pixels[:50])), abs=1e-6)
+    assert np.array_equal(found, found.astype(np.float32).astype(float))
+    assert found.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_class_that_training_lacks_gets_no_probability() -> None:
+    train, labels = images(60)
+    found = thumbnail_scores(train, 2 * labels.astype(int), train, 4)
+    assert found.shape == (60, 4)
+    assert (found[:, [1, 3]] == 0).all() and (found[:, [0, 2]] > 0).all()
+    assert thumbnail_scores(train, labels, train[:0], 3).shape == (0, 3)
+    with pytest.raises(ValueError, match="class numbers run from 0 to 4; expected 0 to 2"):
+        thumbnail_scores(train, 4 * labels.astype(int), train, 3)
+    with pytest.raises(ValueError, match="at least two"):
+        thumbnail_scores(train, np.ones(60), train, 3)
+
+
 def test_impossible_requests() -> None:
     train, labels = images(20)
     with pytest.raises(ValueError, match="of one class"):

@@ -55,6 +55,44 @@ def test_several_negative_classes() -> None:
     assert predictions.negative_class == "not PNEUMONIA"
 
 
+def three(scores: list[list[float]], labels: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame({"image_id": [str(i) for i in range(len(labels))], "label": labels})
+    table["group_id"] = table["image_id"]
+    for number, name in enumerate("abc"):
+        table[f"prob_{name}"] = [row[number] for row in scores]
+    return table
+
+
+def test_a_set_of_positive_classes() -> None:
+    scores = [[0.5, 0.25, 0.25], [0.25, 0.375, 0.375], [0.0, 0.0, 1.0], [0.60005, 0.0, 0.4]]
+    held = Predictions(three(scores, ["a", "b", "c", "c"]), ("a", "b", "c"), ["c", "a", "c"])
+    assert held.positive == ("a", "c")
+    assert (held.positive_class, held.negative_class) == ("a + c", "not a + c")
+    assert held.labels.tolist() == [1, 0, 1, 1]
+    assert held.scores.tolist() == [0.75, 0.625, 1.0, 1.0]
+    assert held.targets.tolist() == [0, 1, 2, 2] and held.targets.dtype == np.int64
+    assert held.decisions.tolist() == [0, 1, 2, 0]
+    assert held.probabilities.shape == (4, 3) and held.probabilities[1].tolist() == scores[1]
+    again = held.with_frame(held.frame.iloc[:2])
+    assert (again.positive, again.labels.tolist()) == (("a", "c"), [1, 0])
+
+
+def test_names_of_both_sides(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "val.csv", three([[0.5, 0.25, 0.25]], ["b"]))
+    held = read_predictions(tmp_path / "val.csv", ("a", "b", "c"), ("b", "a"), "malignant", "benign")
+    assert (held.positive_class, held.negative_class, held.positive_name) == ("malignant", "benign", "malignant")
+    held = read_predictions(tmp_path / "val.csv", ("a", "b", "c"), "a")
+    assert (held.positive, held.positive_class, held.negative_class) == (("a",), "a", "not a")
+    two = Predictions(frame([0.5, 0.5]), CLASSES, ["PNEUMONIA"], negative_name="healthy")
+    assert (two.positive_class, two.negative_class) == ("PNEUMONIA", "NORMAL")
+
+
+@pytest.mark.parametrize("positive", [(), ("a", "b", "c"), ("a", "x"), "", "ab"])
+def test_sets_that_leave_nothing_on_one_side_are_refused(positive: str | tuple[str, ...]) -> None:
+    with pytest.raises(PredictionsError, match="positive"):
+        Predictions(three([[0.5, 0.25, 0.25]], ["b"]), ("a", "b", "c"), positive)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(0, 1, width=32))
 def test_round_trip_is_exact_in_both_precisions(

@@ -74,8 +74,9 @@ def titles(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_structure(calm: dict[str, Any]) -> None:
     assert list(calm) == [
-        "schema", "title", "phantom", "task", "model", "classes", "positive_class", "negative_class", "group_name",
-        "confidence", "bootstrap", "threshold", "splits", "shift", "baseline", "promise", "worries",
+        "schema", "title", "phantom", "task", "model", "classes", "positive_class", "negative_class", "positive",
+        "group_name", "test_kind", "leak", "confidence", "bootstrap", "threshold", "splits", "shift", "baseline",
+        "promise", "worries",
     ]  # fmt: skip
     assert calm["bootstrap"] == {"resamples": 200, "unit": "patient", "method": "percentile", "seed": 0}
     for side in (*calm["splits"].values(), calm["baseline"]["val"], calm["baseline"]["test"]):

@@ -60,3 +60,35 @@ def test_figures_price_and_worries() -> None:
 
 def test_the_promise_is_told() -> None:
     assert "promise: It held." in printed({"sentence": "It held."})
+
+
+def several() -> dict[str, Any]:
+    held = metrics(None)
+    recalls = [{"class": name, "recall": figure(value)} for name, value in (("m[e]l", 0.61), ("df", None))]
+    names = ("balanced_accuracy", "accuracy", "macro_f1", "kappa", "macro_auroc")
+    multiclass = {name: figure(0.77) for name in names} | {"classes": recalls}
+    held["splits"] = {part: {**side, "multiclass": multiclass} for part, side in held["splits"].items()}
+    return held | {"positive_class": "malignant", "negative_class": "benign", "test_kind": "cut", "leak": None}
+
+
+def test_several_classes_come_before_the_positive_ones() -> None:
+    console = Console(width=100, record=True, highlight=False, file=io.StringIO())
+    print_results(several(), console)
+    text = console.export_text()
+    places = [
+        text.index(part) for part in ("a [title]", "balanced accuracy", "m[e]l", "malignant against benign", "at 0.25")
+    ]
+    assert places == sorted(places)
+    assert "0.770 (0.760-0.780)" in text and "n/a" in text
+    assert "test part cut by patient, locked" in text
+
+
+def test_a_leaky_split_is_told_first_and_once() -> None:
+    leaky = several() | {"leak": {"share": 0.4}, "test_kind": "official"}
+    leaky["worries"].insert(0, {"level": "alarm", "title": "LEAKY split", "text": "Too good."})
+    console = Console(width=100, record=True, highlight=False, file=io.StringIO())
+    print_results(leaky, console)
+    text = console.export_text()
+    assert text.strip().startswith("alarm: LEAKY split")
+    assert text.count("Too good.") == 1 and "official test part, LEAKY" in text
+    assert "alarm: A title" in text

@@ -1,0 +1,106 @@
+"""What the page says beyond the fields of metrics.json: worries of all sources, subgroups, the audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from evaluation.report_files import ReportError, RunFiles
+from evaluation.wording import LEAKY, Worry, worry
+
+_LEVELS: Final = ("alarm", "caution", "note", "fine")
+_NON_COMMERCIAL: Final = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
+_CARD: Final[dict[str, Any]] = {
+    "title": "Data",
+    "source": "files",
+    "group_name": "group",
+    "counts": [],
+    "split": {"method": "not stated", "seed": None},
+    "duplicates": {"files": 0, "groups": 0},
+    "left_out": [],
+    "left_out_total": 0,
+    "licence": "not stated",
+    "citation": "",
+    "manifest_sha256": "",
+    "split_sha256": "",
+}
+_METRICS: Final = ("sensitivity", "group_recall", "specificity", "auroc")
+# The lowest recall is only named among values with at least this many positive groups.
+_FEWEST_POSITIVE: Final = 10
+
+
+def worries_of_page(run: RunFiles) -> list[Worry]:
+    """Worries of metrics.json, alarms of the audit that it does not hold yet, and a licence that forbids commercial use."""
+    held: list[Worry] = list(run.metrics["worries"])
+    known = {item["title"] for item in held}
+    for finding in findings_of(run.audit):
+        if finding["level"] == "alarm" and finding["title"] not in known:
+            held.append(worry("alarm", str(finding["title"]), str(finding["text"])))
+    licence = str((run.data_card or {}).get("licence") or "")
+    if _NON_COMMERCIAL.search(licence):
+        held.append(worry("note", "Licence of the data", f"Licence {licence}: not for commercial use."))
+    return sorted(held, key=lambda item: (item["title"] != LEAKY, _LEVELS.index(item["level"])))
+
+
+def card_of(run: RunFiles) -> dict[str, Any] | None:
+    """The data card with every field that the page reads, because other versions write fewer."""
+    return None if run.data_card is None else {**_CARD, **run.data_card}
+
+
+def findings_of(audit: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The findings of audit.json with every field that the page shows, in their order.
+
+    Raises:
+        ReportError: a finding has an unknown level or no title.
+    """
+    found = []
+    for item in (audit or {}).get("findings") or []:
+        if item.get("level") not in _LEVELS or not item.get("title"):
+            raise ReportError(f"audit.json holds the finding {item!r}; expected a title and one of {list(_LEVELS)}.")
+        found.append({"text": "", "count": None, **item})
+    return found
+
+
+def audit_part(run: RunFiles) -> dict[str, Any]:
+    """Findings of the audit, and how many images and groups it looked at where that is known."""
+    audit, counts = run.audit or {}, (run.data_card or {}).get("counts") or []
+    totals = {name: audit.get(name) for name in ("images", "groups")}
+    for name, value in totals.items():
+        if not isinstance(value, int):
+            totals[name] = sum(row[name] for row in counts if isinstance(row.get(name), int)) or None
+    # A group with images of two classes is counted twice in the card, so that its sum is no number of groups.
+    if not isinstance(audit.get("groups"), int):
+        totals["groups"] = None
+    return {"findings": findings_of(audit), **totals}
+
+
+def rescued(run: RunFiles) -> dict[str, int]:
+    """Positive test images by decision: most probable class a negative one, and of these flagged by the threshold."""
+    test, cut = run.scores["test"], float(run.threshold["threshold"])
+    numbers = [number for number, name in enumerate(test.classes) if name in test.positive]
+    passed = (test.labels == 1) & ~np.isin(test.decisions, numbers)
+    flagged = test.scores >= cut
+    return {"passed": int(passed.sum()), "flagged": int((passed & flagged).sum())}
+
+
+def subgroup_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One table a metadata column of the test set: its rows, the metrics that any row has, and the lowest recall."""
+    tables = []
+    for column, rows in (metrics["splits"]["test"].get("by") or {}).items():
+        held = [name for name in _METRICS if any(isinstance(row.get(name), dict) for row in rows)]
+        tables.append({"column": column.replace("_", " "), "rows": rows, "metrics": held, "worst": _worst(rows)})
+    return tables
+
+
+def _worst(groups: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The value with the lowest sensitivity, of two or more that rest on enough positive groups."""
+    known = [
+        group
+        for group in groups
+        if (group.get("sensitivity") or {}).get("value") is not None
+        and group.get("n_positive_groups", group["n_groups"]) >= _FEWEST_POSITIVE
+    ]
+    return min(known, key=lambda group: group["sensitivity"]["value"]) if len(known) > 1 else None
