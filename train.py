@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conf.cli import USAGE_ERROR, checked_arguments
-from conf.run_settings import overrides, plain_settings, save_settings
+from conf.run_settings import in_words, overrides, plain_settings, save_settings
 from conf.schema import RESEARCH_NOTICE
 
 # torch and everything that imports it is loaded inside the functions, after the command line has been checked.
@@ -109,29 +109,28 @@ class _Clock:
 
 def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDataModule]:
     """Prepare the data set, write splits.csv and data_card.json, and say what is there."""
+    from datamodules.audit import describe_audit
+    from datamodules.audit_page import write_audit_page
     from datamodules.card import cautions, data_card, describe, require_same_split
     from datamodules.index import save_csv
     from datamodules.prepared import prepare
     from datamodules.progress import progress_bar, silent
 
-    task, data, model, options = (settings[name] for name in ("task", "data", "model", "trainer"))
-    prepared = prepare(
-        data,
-        settings["split"],
-        tuple(task["classes"]),
-        image_size=model["image_size"],
-        channels=model["channels"],
-        progress=progress_bar if options["progress_bar"] else silent,
-    )
-    card = data_card(prepared, dataset=task["dataset"], group_name=task["group_name"])
+    task, data, options = (settings[name] for name in ("task", "data", "trainer"))
+    prepared = prepare(settings, progress_bar if options["progress_bar"] else silent)
+    card = data_card(prepared, task, in_words(settings["imbalance"]))
     require_same_split(folder / "data_card.json", card)
     save_csv(prepared.splits.frame, folder / "splits.csv")
     _write_json(card, folder / "data_card.json")
+    _write_json(prepared.audit, folder / "audit.json")
     log.info("%s in %s", card["title"], _short(prepared.root))
-    for line in describe(card):
+    for line in [*describe(card), *describe_audit(prepared.audit)]:
         log.info(line)
     for line in cautions(card):
         log.warning(line)
+    if settings["audit"]:
+        write_audit_page(prepared.audit, prepared.root, folder / "audit.html", title=card["title"])
+        log.info("audit page: %s", _short(folder / "audit.html"))
 
     from datamodules.datamodule import ImageDataModule  # torch is loaded only when the data are known to be usable
 
@@ -144,6 +143,7 @@ def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDa
         num_workers=data["num_workers"],
         seed=settings["seed"],
         limit_train_batches=options["limit_train_batches"],
+        weighted_sampler=settings["imbalance"]["weighted_sampler"],
     )
     return prepared, datamodule
 
@@ -165,7 +165,14 @@ def _model(
     precision = choose_precision(options["precision"], options["accelerator"])
     seed_everything(settings["seed"], workers=True, verbose=False)
     module = ImageClassifier(
-        settings["model"], task["classes"], task["positive"], options["learning_rate"], options["weight_decay"]
+        settings["model"],
+        task["classes"],
+        task["positive"],
+        options["learning_rate"],
+        options["weight_decay"],
+        class_counts=_class_counts(prepared),
+        class_weights=settings["imbalance"]["class_weights"],
+        logit_adjustment=settings["imbalance"]["logit_adjustment"],
     )
     save_settings(settings, folder / "config.yaml")
     facts = {
@@ -182,6 +189,12 @@ def _model(
     snapshot = RunSnapshot(folder / "run.json", facts)
     trainer, kept = build_trainer(settings, folder, snapshot, precision, phantom=prepared.phantom)
     return module, trainer, kept
+
+
+def _class_counts(prepared: PreparedData) -> list[int]:
+    """Training images of each class."""
+    targets = prepared.manifest.targets[prepared.splits.rows("train")]
+    return [int((targets == number).sum()) for number in range(len(prepared.manifest.classes))]
 
 
 def _title(settings: dict[str, Any], prepared: PreparedData) -> str:
@@ -228,7 +241,9 @@ def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept:
         kept.tuning.operating_point,
         parts,
         classes=manifest.classes,
-        positive=task["positive"],
+        **{name: task[name] for name in ("positive", "positive_name", "negative_name")},
+        leak=prepared.leak,
+        test_kind="official" if prepared.splits.settings["kind"] in ("official", "predefined") else "cut",
         seed=settings["split"]["seed"],
         title=_title(settings, prepared),
         task=task["name"],
@@ -280,6 +295,8 @@ def _results(metrics: dict[str, Any]) -> dict[str, float]:
     for part, split in metrics["splits"].items():
         figures = {name: split[name] for name in ("auroc", "average_precision")}
         figures |= {name: split["at_threshold"][name] for name in ("accuracy", "sensitivity", "specificity")}
+        several = split.get("multiclass") or {}
+        figures |= {name: several[name] for name in ("balanced_accuracy", "macro_auroc") if name in several}
         for name, figure in figures.items():
             found[f"{part}/{name}"] = float("nan") if figure["value"] is None else float(figure["value"])
     return found
@@ -295,7 +312,8 @@ def _report(
     from evaluation.report import write_report
 
     task, logger = settings["task"], cast(Any, trainer.logger)
-    test = read_predictions(folder / "predictions" / "test.csv", tuple(task["classes"]), task["positive"])
+    outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
+    test = read_predictions(folder / "predictions" / "test.csv", tuple(task["classes"]), **outcome)
     mistakes = worst_mistakes(test, metrics["threshold"]["threshold"], settings["evaluation"]["mistakes"])
     rows = prepared.splits.rows("test")[[item.row for item in mistakes] or slice(0)]
     images = prepared.pixels[rows]

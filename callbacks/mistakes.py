@@ -23,6 +23,7 @@ class Mistake:
         row: of the predictions. ``kind``: ``false negative`` or ``false positive``.
         score: probability of the positive class.
         file: name of its picture, relative to the folder of mistakes.
+        predicted: the most probable class.
     """
 
     row: int
@@ -33,6 +34,7 @@ class Mistake:
     score: float
     kind: str
     file: str
+    predicted: str
 
 
 def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> list[Mistake]:
@@ -65,6 +67,7 @@ def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> li
                 score=float(scores[row]),
                 kind=kind,
                 file=f"{number:02d}.png",
+                predicted=predictions.classes[int(predictions.decisions[int(row)])],
             )
         )
     return found

@@ -13,22 +13,27 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from evaluation.predictions import Predictions, write_predictions
 
+Outcome = dict[str, Any]
+"""What is to be found: ``positive`` (class names), ``positive_name`` and ``negative_name`` (for reports)."""
 
-def predictions_of(datamodule: Any, rows: NDArray[np.int64], scores: NDArray[np.float64], positive: str) -> Predictions:
-    """Join scores with the manifest.
+
+def predictions_of(
+    datamodule: Any, rows: NDArray[np.int64], probabilities: NDArray[np.float64], outcome: Outcome
+) -> Predictions:
+    """Join probabilities with the manifest.
 
     Args:
         datamodule: has ``manifest``.
         rows: manifest rows, shape (n,).
-        scores: probability of ``positive``, shape (n,), in [0, 1].
-        positive: name of the positive class.
+        probabilities: of each class, shape (n, K), in [0, 1].
+        outcome: what is to be found.
     """
     manifest = datamodule.manifest
     columns = ["image_id", "group_id", "label", *manifest.subgroup_columns]
     frame: pd.DataFrame = manifest.frame[columns].iloc[rows].reset_index(drop=True)
-    for name in manifest.classes:
-        frame[f"prob_{name}"] = scores if name == positive else 1.0 - scores
-    return Predictions(frame, tuple(manifest.classes), positive)
+    for number, name in enumerate(manifest.classes):
+        frame[f"prob_{name}"] = probabilities[:, number]
+    return Predictions(frame, tuple(manifest.classes), **outcome)
 
 
 class PredictionWriter(Callback):
@@ -36,11 +41,11 @@ class PredictionWriter(Callback):
 
     Args:
         folder: where the files go.
-        positive: name of the positive class.
+        outcome: what is to be found.
     """
 
-    def __init__(self, folder: Path, positive: str) -> None:
-        self.folder, self.positive = folder, positive
+    def __init__(self, folder: Path, outcome: Outcome) -> None:
+        self.folder, self.outcome = folder, outcome
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Only after training: during training the scores belong to an unfinished model."""
@@ -52,12 +57,12 @@ class PredictionWriter(Callback):
         self._write("test", trainer, pl_module)
 
     def _write(self, part: str, trainer: Any, pl_module: Any) -> None:
-        rows, scores = pl_module.collected()
+        rows, probabilities = pl_module.collected()
         expected = trainer.datamodule.splits.rows(part)
         if not np.array_equal(rows, expected):
             raise RuntimeError(
                 f"{part}: {len(rows)} rows were predicted, the split has {len(expected)}; nothing is written"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        frame = predictions_of(trainer.datamodule, rows, scores, self.positive).frame
+        frame = predictions_of(trainer.datamodule, rows, probabilities, self.outcome).frame
         write_predictions(self.folder / f"{part}.csv", frame)

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks.mistakes import Mistake, contact_sheet
+from callbacks.predictions import Outcome, predictions_of
 from evaluation import figures
 
 
@@ -38,13 +39,13 @@ class TensorBoardReview(Callback):
     """Adds what scalars cannot show.
 
     Args:
-        positive: name of the positive class.
+        outcome: what is to be found.
         phantom: True for generated data; titles say so.
         grid: number of augmented training images shown.
     """
 
-    def __init__(self, positive: str, phantom: bool, grid: int = 24) -> None:
-        self.positive, self.phantom, self.grid = positive, phantom, grid
+    def __init__(self, outcome: Outcome, phantom: bool, grid: int = 24) -> None:
+        self.outcome, self.phantom, self.grid = outcome, phantom, grid
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show training images as the network sees them."""
@@ -68,9 +69,9 @@ class TensorBoardReview(Callback):
         self._curves("test", trainer, pl_module, trainer.current_epoch)
 
     def _curves(self, part: str, trainer: Any, pl_module: Any, epoch: int) -> None:
-        rows, scores = pl_module.collected()
-        manifest = trainer.datamodule.manifest
-        labels = (manifest.targets[rows] == manifest.classes.index(self.positive)).astype(np.uint8)
+        rows, probabilities = pl_module.collected()
+        predictions = predictions_of(trainer.datamodule, rows, probabilities, self.outcome)
+        labels, scores = predictions.labels, predictions.scores
         writer, threshold = self._writer(trainer), float(pl_module.threshold)
         writer.add_pr_curve(f"{part}/precision_recall", labels, scores, epoch)
         if 0 < labels.sum() < len(labels):
@@ -78,11 +79,16 @@ class TensorBoardReview(Callback):
             point = _point(labels, scores, threshold)
             chart = figures.roc([curve], {"locked threshold": point}, phantom=self.phantom)
             writer.add_figure(f"{part}/roc", chart, epoch)
-            negative = next(name for name in manifest.classes if name != self.positive)
-            matrix = figures.confusion(
-                point, (negative, self.positive), title=f"{part} at the threshold", phantom=self.phantom
-            )
+            names = (predictions.negative_class, predictions.positive_class)
+            matrix = figures.confusion(point, names, title=f"{part} at the threshold", phantom=self.phantom)
             writer.add_figure(f"{part}/confusion_matrix", matrix, epoch)
+        if len(predictions.classes) > 2:
+            counts = np.zeros((len(predictions.classes),) * 2, dtype=np.int64)
+            np.add.at(counts, (predictions.targets, predictions.decisions), 1)
+            chart = figures.confusion_matrix(
+                counts, predictions.classes, title=f"{part}, most probable class", phantom=self.phantom
+            )
+            writer.add_figure(f"{part}/confusion_matrix_of_classes", chart, epoch)
 
     def _title(self, text: str) -> str:
         return f"Phantom data - {text}" if self.phantom else text

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from callbacks.predictions import predictions_of
+from callbacks.predictions import Outcome, predictions_of
 from evaluation.threshold import OperatingPoint, choose_operating_point
 
 
@@ -22,7 +22,7 @@ class ThresholdTuning(Callback):
         confidence: of the certified rule, in (0, 1).
         group_score: ``max`` or ``min`` over a group's images.
         value: the threshold of rule ``fixed``.
-        positive: name of the positive class.
+        outcome: what is to be found.
         group_name: what a group is called, for example ``patient``.
     """
 
@@ -34,11 +34,11 @@ class ThresholdTuning(Callback):
         confidence: float,
         group_score: str,
         value: float,
-        positive: str,
+        outcome: Outcome,
         group_name: str,
     ) -> None:
         self.rule, self.recall, self.confidence = rule, recall, confidence
-        self.group_score, self.value, self.positive = group_score, value, positive
+        self.group_score, self.value, self.outcome = group_score, value, outcome
         self.group_name = group_name
         self.operating_point: OperatingPoint | None = None
 
@@ -47,8 +47,8 @@ class ThresholdTuning(Callback):
         if trainer.sanity_checking:
             return
         module: Any = pl_module
-        rows, scores = module.collected()
-        predictions = predictions_of(trainer.datamodule, rows, scores, self.positive)  # type: ignore[attr-defined]
+        rows, probabilities = module.collected()
+        predictions = predictions_of(trainer.datamodule, rows, probabilities, self.outcome)  # type: ignore[attr-defined]
         self.operating_point = choose_operating_point(
             predictions,
             rule=self.rule,

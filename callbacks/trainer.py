@@ -44,18 +44,19 @@ def build_trainer(
         phantom: True for generated data; titles say so.
     """
     options, task = settings["trainer"], settings["task"]
+    outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
     kept = RunCallbacks(
         line=EpochLine(options["progress_bar"]),
         tracker=AUROCTracker(folder / "history.csv"),
-        tuning=ThresholdTuning(**settings["threshold"], positive=task["positive"], group_name=task["group_name"]),
+        tuning=ThresholdTuning(**settings["threshold"], outcome=outcome, group_name=task["group_name"]),
         snapshot=snapshot,
     )
     callbacks: list[lightning.Callback] = [
         MixedPrecision(precision),
         SeedEachStep(settings["seed"]),
         kept.tuning,  # before everything that reads the threshold, and before the checkpoints, which Lightning moves last
-        PredictionWriter(folder / "predictions", task["positive"]),
-        TensorBoardReview(task["positive"], phantom),
+        PredictionWriter(folder / "predictions", outcome),
+        TensorBoardReview(outcome, phantom),
         kept.line,  # logs the speed that the tracker writes down
         kept.tracker,
         snapshot,
@@ -80,6 +81,7 @@ def build_trainer(
         plugins=[AtomicCheckpointIO()],
         logger=EpochLogger(folder, name="", version="tensorboard", default_hp_metric=False),
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # our sampler shares the images of a batch out itself
         log_every_n_steps=1_000_000,  # epochs are logged; steps are not
         enable_progress_bar=False,  # EpochLine has its own
         enable_model_summary=False,

@@ -24,13 +24,24 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from conf.checks import classes_of, problems
 from conf.help_page import help_page
-from conf.schema import Config, declared_options, problems
+from conf.schema import Config, declared_options
 
 CONF_FOLDER = Path(__file__).resolve().parent
 GROUPS = ("task", "model", "augmentation", "finetune", "trainer", "experiment", "sweep")
 RESUMABLE = ("resume", "trainer.max_epochs", "trainer.progress_bar", "data.root", "data.prepared")
-PATHS = ("resume", "data.root", "data.prepared", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "resume",
+    "data.root",
+    "data.prepared",
+    "split.file",
+    "task.group_table",
+    "task.group_pattern",
+    "table.file",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 USAGE_ERROR = 2
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -89,13 +100,33 @@ def _checked(argv: list[str]) -> list[str]:
     return argv
 
 
+def checked_config(argv: list[str]) -> DictConfig:
+    """Check the command line of a tool that starts no run, and compose its configuration.
+
+    Takes the same groups and keys as ``train.py``; ``--help`` and ``--cfg job`` print and exit.
+
+    Args:
+        argv: the arguments without the program's name.
+    """
+    try:
+        quoted = [_path_quoted(text) for text in argv]
+        arguments = get_args_parser().parse_args(_checked(quoted))
+        if arguments.multirun or any(item.is_sweep_override() for item in _parsed(arguments.overrides)):
+            raise ConfigError("this command prepares one data set at a time; leave -m and lists of values away.")
+        extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
+        return composed([*arguments.overrides, *extra])
+    except (ConfigError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        stop(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
 def _path_quoted(text: str) -> str:
-    """Put a path in the quotes that Hydra's grammar needs for ``=``, ``,``, spaces and letters beyond ASCII."""
+    """Put a path or pattern in the quotes that Hydra's grammar needs for ``=``, ``,``, spaces and letters beyond ASCII."""
     key, equals, value = text.partition("=")
     plain = re.fullmatch(r"[A-Za-z0-9_./:+-]*", value) is not None
     if not equals or key.lstrip("+") not in PATHS or plain or value[:1] in ("'", '"') or "${" in value:
         return text
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    # In Hydra's quotes a backslash is itself, unless a quote follows.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + (r"\'" if match[2] else ""), value)
     return f"{key}='{escaped}'"
 
 
@@ -120,6 +151,9 @@ def composed(overrides: list[str]) -> DictConfig:
 def as_one_screen(config: DictConfig) -> str:
     """The whole configuration as YAML, each section on as few lines as it needs."""
     plain = typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    plain["task"]["classes"], plain["task"]["positive"] = classes_of(OmegaConf.to_object(config).task)  # type: ignore[union-attr]
+    for name in ("policies", "download"):  # long, the same for every run, and written in the task's yaml file
+        del plain["task"][name]
     lines = []
     for name, value in plain.items():
         if isinstance(value, dict):
@@ -158,7 +192,7 @@ def _check_name(override: Override, extra_folder: str | None) -> None:
                     f"{key}={value}: there is no {key} '{value}'.{_nearest(value, names)} Available: {', '.join(names)}."
                 )
         return
-    if key not in declared_options():
+    if key not in declared_options() and not key.startswith(("task.download.", "task.policies.")):
         raise ConfigError(
             f"{override.input_line}: there is no key '{key}'.{_nearest(key, [*declared_options(), *GROUPS])}"
         )

@@ -7,16 +7,20 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from conf.schema import RESEARCH_NOTICE, allowed, declared_options
+from conf.checks import allowed
+from conf.schema import RESEARCH_NOTICE, declared_options
 
 # What most people change; the rest is in --cfg job and in docs/reference.
 COMMON = (
     "seed",
     "resume",
+    "task.labels",
     "data.root",
     "data.source",
     "data.per_class",
+    "data.conflicts",
     "data.batch_size",
+    "split.kind",
     "split.val_fraction",
     "model.image_size",
     "model.dropout",
@@ -31,6 +35,11 @@ COMMON = (
 EXAMPLES = (
     ("no data at hand: generated phantom images", "python train.py data.source=phantom"),
     ("your copy of the chest X-rays", "python train.py task=pneumonia model=simple_cnn data.root=PATH/chest_xray"),
+    ("check, split and audit a data set without training", "python prepare.py task=ham10000 data.root=PATH audit=true"),
+    (
+        "your own folders, one a class",
+        "python train.py task=folder data.root=PATH 'task.classes=[benign,malignant]' 'task.positive=[malignant]'",
+    ),
     ("three seeds, one table", "python train.py -m task=pneumonia model=simple_cnn seed=0,1,2"),
     ("go on after an interruption", "python train.py resume=runs/pneumonia/simple_cnn/DATE_TIME"),
 )
@@ -63,6 +72,7 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...]) -> str:
         "",
         "More",
         "  python train.py --cfg job      show the whole configuration of a run without starting it",
+        "  python prepare.py ...          the same groups and keys; download, check, audit and split, no training",
         "  tensorboard --logdir runs      learning curves, mistakes and HPARAMS of all runs",
         "  FIRSTREAD_DATA, FIRSTREAD_HOME folders of the data sets and of prepared splits and caches",
         "  docs/getting-started.md        the first hour",
@@ -83,6 +93,8 @@ def reference_page(config: Any) -> str:
     for key, item in declared_options().items():
         value = OmegaConf.to_container(OmegaConf.create({"value": OmegaConf.select(config, key)}))["value"]  # type: ignore[index,call-overload]
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, dict):
+            shown = "see conf/task"  # label policies and places to download from: long, and different for every task
         lines.append(f"| `{key}` | `{shown}` | {item.metadata['help']} | {allowed(item)} |")
     return "\n".join(lines) + "\n"
 

@@ -17,14 +17,14 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def plain_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """The configuration as plain values with absolute paths; of a resumed run, the one it was started with.
+def plain_settings(cfg: DictConfig, folder: Path | None = None) -> dict[str, Any]:
+    """The configuration as plain values with absolute paths and the classes of the chosen label policy.
 
     Args:
-        cfg: composed, typed by the schema. ``resume`` says whether ``folder`` holds a run to go on with.
-        folder: of the run.
+        cfg: composed, typed by the schema.
+        folder: of the run; where ``resume`` is set, the configuration that this run was started with is returned.
     """
-    if cfg.resume:
+    if cfg.resume and folder is not None:
         stored = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
         stored.trainer.progress_bar = cfg.trainer.progress_bar
         given = {item.lstrip("+").partition("=")[0] for item in overrides()}
@@ -38,7 +38,27 @@ def plain_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     for name in ("root", "prepared"):
         settings["data"][name] = str(Path(settings["data"][name]).expanduser().resolve())
     settings["resume"] = None
+    task = settings["task"]
+    if task["labels"] in task["policies"]:
+        policy = task["policies"][task["labels"]]
+        task.update(classes=list(policy["classes"]), positive=list(policy["positive"]))
+    elif settings["data"]["source"] == "phantom" and not task["classes"]:
+        task.update(classes=["benign", "malignant"], positive=["malignant"])  # what the phantom lesions are
+    if len(task["classes"]) == 2:
+        task.update(positive_name="", negative_name="")  # of two classes, each has its own name
+    if settings["split"]["file"] is not None:
+        settings["split"]["file"] = str(Path(settings["split"]["file"]).expanduser().resolve())
     return settings
+
+
+def in_words(imbalance: dict[str, Any]) -> str:
+    """What a run does about rare classes."""
+    if imbalance["class_weights"]:
+        return "loss weighted by the inverse frequency of the classes"
+    if imbalance["weighted_sampler"]:
+        return "every class drawn equally often in training"
+    tau = imbalance["logit_adjustment"]
+    return f"logit adjustment with tau = {tau:g}" if tau > 0 else "none"
 
 
 def save_settings(settings: dict[str, Any], path: Path) -> None:

@@ -1,17 +1,18 @@
 """Typed configuration: every key that exists, its type, its range and one sentence on what it does.
 
 These dataclasses are the only place where a key is declared. Hydra merges the yaml files and the command line into them,
-so a misspelt key or a wrong type cannot pass; :func:`problems` then checks the ranges that a type cannot express.
+so a misspelt key or a wrong type cannot pass; ``checks.py`` then checks what a type cannot express.
 The help page and the reference table are made from the same declarations.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
+READERS = ("chest_xray", "ham10000", "folders", "skin_cancer", "isic_archive", "table")
+CONFLICTS = ("drop", "keep", "error")
 RESEARCH_NOTICE = "Research and education only; not a medical device."
 
 
@@ -28,16 +29,25 @@ def option(
     """A dataclass field with a description and the values it may take.
 
     Args:
-        default: the value when no yaml file sets one; a list is copied for every instance.
+        default: the value when no yaml file sets one; a list or dictionary is copied for every instance.
         text: one sentence for the help page.
         low, high: inclusive bounds. ``above``, ``below``: exclusive bounds.
         choices: the only strings allowed.
     """
     rules = {"low": low, "high": high, "above": above, "below": below, "choices": choices}
     metadata = {"help": text, **{name: rule for name, rule in rules.items() if rule is not None}}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+@dataclass
+class LabelPolicy:
+    """A named rule that turns the labels of a data set into the classes of a task."""
+
+    classes: dict[str, list[str]] = field(default_factory=dict)  # class -> labels as the data set writes them
+    positive: list[str] = field(default_factory=list)
+    column: str = "label"  # column of the source that holds the labels
 
 
 @dataclass
@@ -46,10 +56,35 @@ class TaskConfig:
 
     name: str = option("pneumonia", "name of the task; also the folder of its runs")
     title: str = option("Pneumonia on chest X-rays", "title of reports and figures")
-    dataset: str = option("chest_xray", "which reader understands the files", choices=("chest_xray",))
-    classes: list[str] = option(["NORMAL", "PNEUMONIA"], "class names in their fixed order")
-    positive: str = option("PNEUMONIA", "the class whose recall must be kept")
+    dataset: str = option("chest_xray", "name of the data set; its folder under FIRSTREAD_DATA")
+    reader: str = option("chest_xray", "which reader understands the files", choices=READERS)
+    labels: str = option("", "which of the task's label policies applies; empty: labels are the classes")
+    policies: dict[str, LabelPolicy] = option({}, "label policies: class names in their order, and the labels of each")
+    classes: list[str] = option([], "class names in their fixed order; filled from the label policy where there is one")
+    positive: list[str] = option([], "the classes whose recall must be kept; all others together are the negatives")
+    positive_name: str = option("", "what several positive classes are called together")
+    negative_name: str = option("", "what several other classes are called together")
     group_name: str = option("patient", "what a group is called in reports")
+    group_pattern: str = option(
+        "", "folder tasks: regular expression with (?P<group>...) on the path; empty: a file is a group"
+    )
+    group_table: str = option(
+        "",
+        "folder tasks: table with image_id and lesion_id or patient_id, to join files that show the same lesion or patient",
+    )
+    download: dict[str, Any] = option({}, "where the data set is published")
+
+
+@dataclass
+class TableConfig:
+    """The columns of your own CSV (task=table)."""
+
+    file: str = option("", "the CSV file; empty: the only one in data.root")
+    path: str = option("path", "column with the image file, relative to data.root")
+    label: str = option("label", "column with the label")
+    group: str = option("", "column with the patient or lesion; empty: an image is a group")
+    split: str = option("", "column with train, val or test; empty: firstread splits")
+    subgroups: list[str] = option([], "columns reported as subgroups; never an input of the model")
 
 
 @dataclass
@@ -59,10 +94,21 @@ class DataConfig:
     source: str = option("files", "files on disk, or generated phantom images", choices=("files", "phantom"))
     root: str = option("???", "folder of the data set")
     prepared: str = option("???", "folder for manifests, splits and caches; the data folder is only read")
+    download: str = option(
+        "never",
+        "prepare.py: fetch the data set from its publisher, or from Kaggle",
+        choices=("never", "publisher", "kaggle"),
+    )
     per_class: int | None = option(None, "train on this many images of each class (whole groups)", low=2)
+    fraction: float | None = option(None, "train on this share of the groups of each class", above=0.0, high=1.0)
     on_bad_image: str = option(
         "skip", "unreadable image: leave it out and report it, or stop", choices=("skip", "error")
     )
+    max_bad: float = option(0.01, "stop if more than this share of the images is unreadable", low=0.0, high=1.0)
+    conflicts: str = option(
+        "drop", "identical images under different labels: leave all of them out, keep them, or stop", choices=CONFLICTS
+    )
+    near_duplicates: bool = option(True, "find near-identical images and keep them in one group")
     batch_size: int = option(32, "images per training step", low=1)
     num_workers: int | None = option(None, "loader processes; null chooses for this machine", low=0)
     phantom_images: int = option(900, "number of generated images", low=40)
@@ -70,11 +116,50 @@ class DataConfig:
 
 
 @dataclass
-class SplitConfig:
-    """How validation is cut from the training part; the official test part is never touched."""
+class ImbalanceConfig:
+    """What is done about rare classes; at most one of these, because each corrects for the same thing."""
 
+    class_weights: bool = option(False, "weigh the loss of each class by the inverse of its frequency")
+    weighted_sampler: bool = option(False, "draw training images so that every class is equally frequent")
+    logit_adjustment: float = option(
+        0.0,
+        "add this many times the log of the class frequencies to the logits in training (Menon 2021); 0 is off",
+        low=0.0,
+    )
+
+
+@dataclass
+class SplitConfig:
+    """Who is trained on, validated on and tested on; always by whole groups unless grouping is switched off."""
+
+    kind: str = option(
+        "auto",
+        "parts that stay as the data set has them: all (predefined), test (official), none (random, kfold); auto: what there is",
+        choices=("auto", "official", "random", "kfold", "predefined"),
+    )
+    pool: str = option(
+        "train",
+        "random and kfold: split the training part only, or pool it with the official test part",
+        choices=("train", "all"),
+    )
+    test_fraction: float = option(0.2, "random: share of the images kept for test", low=0.05, high=0.5)
     val_fraction: float = option(
-        0.1, "share of the training images kept for validation, by whole groups", low=0.05, high=0.5
+        0.1, "share of the images outside test kept for validation, by whole groups", low=0.05, high=0.5
+    )
+    folds: int = option(5, "kfold: number of folds", low=2, high=20)
+    fold: int = option(0, "kfold: which fold is the test part, from 0", low=0)
+    file: str | None = option(
+        None, "your own split: a CSV with the columns image_id and split (train, val, test, unused)"
+    )
+    grouping: str = option(
+        "group",
+        "none splits image by image, as leaking published figures do; the run is stamped LEAKY",
+        choices=("group", "none"),
+    )
+    rare_classes: str = option(
+        "error",
+        "a class with too few groups for the asked split: stop, or keep it whole in training, where it is not judged",
+        choices=("error", "train"),
     )
     seed: int = option(
         0, "seed of the split, apart from the training seed so that seeds can be compared", low=0, high=2**32 - 1
@@ -168,8 +253,11 @@ class Config:
 
     seed: int = option(0, "seed of weights, shuffling, augmentation and dropout", low=0, high=2**32 - 1)
     resume: str | None = option(None, "folder of an interrupted run to go on with")
+    audit: bool = option(False, "also write the page of the audit, with pictures of the pairs found")
     task: TaskConfig = field(default_factory=TaskConfig)
+    table: TableConfig = field(default_factory=TableConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -193,7 +281,9 @@ def declared_options(node: type = Config, prefix: str = "") -> dict[str, datacla
 
 SECTIONS: dict[str, type] = {
     "task": TaskConfig,
+    "table": TableConfig,
     "data": DataConfig,
+    "imbalance": ImbalanceConfig,
     "split": SplitConfig,
     "model": ModelConfig,
     "augmentation": AugmentationConfig,
@@ -202,75 +292,3 @@ SECTIONS: dict[str, type] = {
     "threshold": ThresholdConfig,
     "evaluation": EvaluationConfig,
 }
-
-
-def allowed(item: dataclasses.Field[Any]) -> str:
-    """The permitted values of one option in words, for example ``at least 1``; empty when any value will do."""
-    rules, parts = item.metadata, []
-    if "choices" in rules:
-        return "one of " + ", ".join(rules["choices"])
-    for name, words in (("low", "at least"), ("above", "above"), ("high", "at most"), ("below", "below")):
-        if name in rules:
-            parts.append(f"{words} {rules[name]:.15g}")
-    return " and ".join(parts)
-
-
-def breaks_rule(item: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether ``value`` (already of the right type) lies outside what the option allows."""
-    rules = item.metadata
-    if value is None:
-        return False
-    if "choices" in rules:
-        return value not in rules["choices"]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return (
-        not math.isfinite(value)
-        or ("low" in rules and value < rules["low"])
-        or ("high" in rules and value > rules["high"])
-        or ("above" in rules and value <= rules["above"])
-        or ("below" in rules and value >= rules["below"])
-    )
-
-
-def problems(config: Config) -> list[tuple[str, Any, str]]:
-    """Values that their type allows and their meaning does not.
-
-    Returns:
-        ``(full key, value, what is allowed)`` for each; an empty list when the configuration can run.
-    """
-    found = []
-    for key, item in declared_options().items():
-        section, _, name = key.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, name)
-        if breaks_rule(item, value):
-            finite = not isinstance(value, float) or math.isfinite(value)
-            found.append((key, value, allowed(item) if finite else "a finite number"))
-    return found + _joint_problems(config)
-
-
-def _joint_problems(config: Config) -> list[tuple[str, Any, str]]:
-    found: list[tuple[str, Any, str]] = []
-    task, model = config.task, config.model
-    if len(task.classes) != 2 or len(set(task.classes)) != 2:
-        found.append(("task.classes", task.classes, "two different class names"))
-    elif task.positive not in task.classes:
-        found.append(("task.positive", task.positive, "one of the task's classes: " + ", ".join(task.classes)))
-    if not model.filters or min(model.filters) < 1:
-        found.append(("model.filters", model.filters, "at least one layer, each with at least 1 filter"))
-    elif side_after_pooling(model.image_size, len(model.filters)) < 1:
-        found.append(
-            ("model.image_size", model.image_size, f"large enough for {len(model.filters)} layers that each halve it")
-        )
-    if not str(config.data.root).strip():
-        found.append(("data.root", "", "the folder of the data set"))
-    if model.channels == 2:
-        found.append(("model.channels", 2, "1 (grey) or 3 (colour)"))
-    return found
-
-
-def side_after_pooling(side: int, layers: int) -> int:
-    """Height and width that is left after ``layers`` times (3x3 convolution without padding, 2x2 max-pooling)."""
-    for _ in range(layers):
-        side = (side - 2) // 2
-    return side

@@ -24,15 +24,32 @@ class BatchPlan:
 class BatchSampler(Sampler[BatchPlan]):
     """Plans the batches of one epoch.
 
+    All devices draw the same plan and take turns at its images, so that several devices together see what one would.
+
     Args:
         rows: row numbers of the split.
-        batch_size: the last batch may be smaller; no row is left out or repeated.
+        batch_size: images of a step, over all devices together; the last batch may be smaller; no row is left out or repeated.
         seed: of shuffling and augmentation; None keeps the order (validation, test).
         limit: use only this many batches.
+        weights: how often each row is drawn, relative to the others, shape (n,), above 0. An epoch then draws n rows with
+            replacement; None takes every row once.
+        rank, world: number of this device, and of devices. A device with no image left in the last batch repeats its first.
     """
 
-    def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int | None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        batch_size: int,
+        seed: int | None,
+        limit: int | None = None,
+        *,
+        weights: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.rows, self.batch_size, self.seed, self.limit = rows, batch_size, seed, limit
+        self.chances = None if weights is None else weights / weights.sum()
+        self.rank, self.world = rank, world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -47,11 +64,29 @@ class BatchSampler(Sampler[BatchPlan]):
         rows, seeds = self.rows, np.zeros(len(self), dtype=np.uint32)
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch])
-            rows = generator.permutation(rows)
+            rows = (
+                generator.permutation(rows)
+                if self.chances is None
+                else generator.choice(rows, size=len(rows), p=self.chances)
+            )
             seeds = generator.integers(2**32, size=len(self), dtype=np.uint32)
         for number in range(len(self)):
             start = number * self.batch_size
-            yield BatchPlan(rows[start : start + self.batch_size], int(seeds[number]))
+            batch = rows[start : start + self.batch_size]
+            mine = batch[self.rank :: self.world]
+            # Another device, another augmentation: the seeds of rank 0 are those of a single device.
+            yield BatchPlan(mine if len(mine) else batch[:1], (int(seeds[number]) + self.rank) % 2**32)
+
+
+def equal_classes(targets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights with which every class is drawn equally often: 1 over the number of images of the row's class.
+
+    Args:
+        targets: class numbers of all rows of the manifest.
+        rows: those of the training part, shape (n,).
+    """
+    counts = np.bincount(targets[rows])
+    return np.asarray(1.0 / counts[targets[rows]], dtype=np.float64)
 
 
 class CachedImages(Dataset[dict[str, torch.Tensor]]):

@@ -1,24 +1,36 @@
-"""Everything between a folder of images and training: index, manifest, split and decoded cache of one data set."""
+"""Everything between a folder of images and training: index, duplicates, manifest, split, audit, cache of one data set."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from datamodules import chest_xray, phantom
+from datamodules.audit import audit_dataset
 from datamodules.cache import open_cache
 from datamodules.errors import DataError
+from datamodules.fingerprints import small_images
 from datamodules.index import index_files, save_csv
-from datamodules.manifest import LeftOut, Manifest, build_manifest
+from datamodules.labels import apply_policy, ask_for_classes
+from datamodules.listing import Listing
+from datamodules.manifest import LeftOut, Manifest, build_manifest, joined_groups, one_patient_for_all
+from datamodules.near_duplicates import near_duplicates
+from datamodules.phantom_sources import phantom_columns, phantom_root
 from datamodules.progress import Progress, silent
-from datamodules.splits import Splits, obtain_splits
+from datamodules.sources import list_images
+from datamodules.split_files import obtain_splits, own_splits
+from datamodules.splits import SplitPlan, Splits, leak_of
+
+_PAIRS_VERSION, _AUDIT_VERSION = 1, 1  # raised when the same images would give another result
+_FEW = 20  # one bad file among a handful is no sign that a download failed
 
 
 @dataclass(frozen=True)
@@ -26,105 +38,221 @@ class PreparedData:
     """A data set that is ready for training.
 
     Attributes:
-        folder: ``<prepared>/<data set>-<hash of its location>``, where everything below is stored.
-        root: folder that the image paths of the manifest are relative to.
+        folder: ``<prepared>/<data set>-<hash of its location>``: what holds for the files, whatever the labels.
+        task_folder: below it, one for each way of labelling and grouping: manifest, splits, audit.
+        listing: what the reader found; its root is the folder that paths are relative to.
         manifest, splits: see there.
         pixels: decoded images, shape ``(n, size, size, channels)``, uint8, memory-mapped.
+        audit: what :func:`datamodules.audit.audit_dataset` found.
+        labels: for each class, how many rows each label of the data set brought.
+        leak: for an image-level split, how many test images show a group that was trained on; else None.
         phantom: True for generated images.
     """
 
     folder: Path
-    root: Path
+    task_folder: Path
+    listing: Listing
     manifest: Manifest
     splits: Splits
     pixels: NDArray[np.uint8]
+    audit: dict[str, Any]
+    labels: dict[str, dict[str, int]]
+    leak: dict[str, Any] | None
     phantom: bool
 
+    @property
+    def root(self) -> Path:
+        """Folder that the image paths of the manifest are relative to."""
+        return self.listing.root
 
-def prepare(
-    data: dict[str, Any],
-    split: dict[str, Any],
-    classes: tuple[str, ...],
-    *,
-    image_size: int,
-    channels: int,
-    progress: Progress = silent,
-) -> PreparedData:
-    """Read, check, split and decode a data set; what was done before is found again and not repeated.
+
+def prepare(settings: dict[str, Any], progress: Progress = silent) -> PreparedData:
+    """Read, check, split, audit and decode a data set; what was done before is found again and not repeated.
 
     Args:
-        data: ``source`` (files or phantom), ``root``, ``prepared``, ``per_class``, ``on_bad_image``, ``phantom_images``,
-            ``phantom_seed``.
-        split: ``val_fraction``, ``seed``, ``refresh``.
-        classes: class names in their fixed order.
-        image_size, channels: of the decoded images.
+        settings: the whole configuration as plain values; used are ``task``, ``table``, ``data``, ``split`` and of ``model``
+            the ``image_size`` and ``channels``.
+        progress: shows how far each step is.
 
     Raises:
         DataError: with a message for the user when the data cannot be used.
     """
-    prepared = Path(data["prepared"])
-    is_phantom = data["source"] == "phantom"
-    root = _phantom_root(prepared, data, progress) if is_phantom else Path(data["root"])
-    listing = chest_xray.list_chest_xray(root, classes)
+    task, data = settings["task"], settings["data"]
+    home, is_phantom = writable(Path(data["prepared"])), data["source"] == "phantom"
+    root = phantom_root(task, data, home, progress) if is_phantom else Path(data["root"])
+    columns = phantom_columns() if is_phantom and task["reader"] == "table" else settings["table"]
+    listing = list_images(task, columns, root)
+    if not task["classes"]:
+        raise ask_for_classes(listing.frame["label"], str(root))
     location = hashlib.sha256(str(listing.root.resolve()).encode()).hexdigest()[:8]
-    folder = _writable(prepared / f"chest_xray{'-phantom' if is_phantom else ''}-{location}")
+    folder = writable(home / f"{task['dataset']}{'-phantom' if is_phantom else ''}-{location}")
     with FileLock(folder / "prepare.lock"):  # a second process waits, and then finds everything done
-        return _prepare_in(folder, listing, data, split, classes, image_size, channels, progress, is_phantom)
+        return _prepared_in(folder, listing, settings, progress, is_phantom)
 
 
-def _prepare_in(
-    folder: Path,
-    listing: chest_xray.Listing,
-    data: dict[str, Any],
-    split: dict[str, Any],
-    classes: tuple[str, ...],
-    image_size: int,
-    channels: int,
-    progress: Progress,
-    is_phantom: bool,
+def _prepared_in(
+    folder: Path, listing: Listing, settings: dict[str, Any], progress: Progress, is_phantom: bool
 ) -> PreparedData:
-    image_ids = listing.frame["image_id"].tolist()
-    with progress("reading files", len(image_ids)) as advance:
-        facts = index_files(listing.root, image_ids, folder / "index.csv", advance)
-    bad = [LeftOut(str(row.image_id), str(row.error)) for row in facts.itertuples() if row.error]
-    if bad and data["on_bad_image"] == "error":
-        shown = "\n".join(f"  {item.path}: {item.reason}" for item in bad[:10])
-        raise DataError(f"{len(bad)} unreadable images (data.on_bad_image=error):\n{shown}")
-    manifest = build_manifest(listing.frame, facts, classes, listing.left_out)
-    splits = obtain_splits(
-        manifest,
-        folder / "splits",
-        val_fraction=split["val_fraction"],
-        seed=split["seed"],
-        per_class=data["per_class"],
-        refresh=split["refresh"],
+    task, data, split, model = (settings[name] for name in ("task", "data", "split", "model"))
+    classes = tuple(task["classes"])
+    policy = task["policies"].get(task["labels"], {"classes": {name: [name] for name in classes}, "column": "label"})
+    frame, no_class, labels = apply_policy(listing.frame, policy["classes"], policy["column"], str(listing.root))
+    facts = _facts(folder, listing.root, frame, data, progress)
+    listed = frame.merge(facts, on="image_id")
+    listed["split"] = listed["split"].fillna("")
+    small, pairs = _duplicates(folder, listing.root, listed, data, progress)
+    if one_patient_for_all(listed["patient"]):
+        note = "Most DICOM files name the same patient, as anonymised files do; the name was not used to group them."
+        listing = replace(listing, about=replace(listing.about, notes=(*listing.about.notes, note)))
+    plan = _plan(settings).resolved(listed["split"][listed["error"] == ""])
+    manifest = build_manifest(
+        frame,
+        facts,
+        classes,
+        [*listing.left_out, *no_class],
+        pairs=_contents(listed, pairs),
+        conflicts=data["conflicts"],
+        locked=plan.locked if plan.grouping == "group" else (),
     )
-    save_csv(manifest.frame, folder / "manifest.csv")
-    with progress(f"decoding to {image_size} x {image_size}", len(manifest)) as advance:
+    own, task_folder = split["file"], writable(folder / "tasks" / _view(task, settings["table"], data, policy))
+    splits = (
+        own_splits(manifest, Path(own), plan.pool)
+        if own is not None
+        else obtain_splits(manifest, task_folder / "splits", plan, refresh=split["refresh"])
+    )
+    save_csv(manifest.frame, task_folder / "manifest.csv")
+    audit = _audit(task_folder, listed, small, pairs, manifest, splits, task["group_name"])
+    size, channels = model["image_size"], model["channels"]
+    with progress(f"decoding to {size} x {size}", len(manifest)) as advance:
         pixels = open_cache(
             folder / "cache",
             [listing.root / path for path in manifest.frame["path"]],
             manifest.frame["sha256"].tolist(),
-            size=image_size,
+            size=size,
             channels=channels,
             on_image=advance,
         )
-    return PreparedData(folder, listing.root, manifest, splits, pixels, is_phantom)
+    leak = leak_of(manifest, splits, task["group_name"])
+    return PreparedData(folder, task_folder, listing, manifest, splits, pixels, audit, labels, leak, is_phantom)
 
 
-def _phantom_root(prepared: Path, data: dict[str, Any], progress: Progress) -> Path:
-    """Folder of the phantom data set of these settings, written on first use."""
-    images, seed = int(data["phantom_images"]), int(data["phantom_seed"])
-    root = _writable(prepared / f"phantom-v{phantom.PHANTOM_VERSION}-{images}-seed{seed}")
-    with FileLock(root / "draw.lock"):
-        if (root / "chest_xray").is_dir():
-            return root
-        with progress("drawing phantom images", images) as advance:
-            phantom.write_phantom(root, images=images, seed=seed, on_image=lambda done: advance(1))
-    return root
+def _view(task: dict[str, Any], table: dict[str, Any], data: dict[str, Any], policy: dict[str, Any]) -> str:
+    """Name of a way of labelling and grouping the files: readable, and unique for the settings that decide it."""
+    columns = dict(table) if task["reader"] == "table" else {}
+    groups = [task["group_pattern"], task["group_table"], data["near_duplicates"]]
+    decides = [policy["classes"], policy["column"], data["conflicts"], groups, columns]
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
+    return f"{task['labels'] or 'classes'}-{digest}"
 
 
-def _writable(folder: Path) -> Path:
+def _plan(settings: dict[str, Any]) -> SplitPlan:
+    split, data = settings["split"], settings["data"]
+    names = ("kind", "pool", "test_fraction", "val_fraction", "folds", "fold", "grouping", "rare_classes", "seed")
+    plan = SplitPlan(
+        **{name: split[name] for name in names},
+        per_class=data["per_class"],
+        fraction=data["fraction"],
+        group_name=settings["task"]["group_name"],
+    )
+    return replace(plan, kind="random") if split["file"] is not None else plan
+
+
+def _facts(folder: Path, root: Path, frame: pd.DataFrame, data: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """What is in the files; too many bad ones mean that something is wrong with the whole."""
+    with progress("reading files", len(frame)) as advance:
+        facts = index_files(root, frame["path"].tolist(), folder / "index.csv", advance)
+    facts = facts.assign(image_id=frame["image_id"].to_numpy())
+    bad = facts[facts["error"] != ""]
+    shown = "\n".join(f"  {error}" for error in bad["error"].head(10))
+    if len(bad) and data["on_bad_image"] == "error":
+        raise DataError(f"{len(bad):,} unreadable images (data.on_bad_image=error):\n{shown}")
+    if len(bad) > data["max_bad"] * len(facts) and len(facts) > _FEW:
+        raise DataError(
+            f"{len(bad):,} of {len(facts):,} images are unreadable, more than data.max_bad={data['max_bad']:g} allows:\n{shown}\n"
+            "The download may be incomplete. Fetch it again, or raise data.max_bad to go on without them."
+        )
+    return facts
+
+
+def _duplicates(
+    folder: Path, root: Path, listed: pd.DataFrame, data: dict[str, Any], progress: Progress
+) -> tuple[NDArray[np.uint8], pd.DataFrame]:
+    """A small picture of every distinct content, and the pairs of them that are nearly identical; both remembered."""
+    distinct = listed[listed["error"] == ""].drop_duplicates("sha256")
+    with progress("small pictures", len(distinct)) as advance:
+        small = small_images(
+            [root / path for path in distinct["path"]], distinct["sha256"].tolist(), folder / "small", advance
+        )
+    digest = hashlib.sha256("\n".join(distinct["sha256"]).encode()).hexdigest()[:16]
+    memory = folder / f"near-duplicates-v{_PAIRS_VERSION}-{digest}.csv"
+    if not data["near_duplicates"]:
+        return small, near_duplicates(small[:0])
+    if not memory.is_file():
+        with progress("comparing images", len(small)) as advance:
+            save_csv(near_duplicates(small, on_image=advance), memory)
+    return small, pd.read_csv(memory)
+
+
+def _contents(listed: pd.DataFrame, pairs: pd.DataFrame) -> list[tuple[str, str]]:
+    contents = listed.loc[listed["error"] == "", "sha256"].drop_duplicates().to_numpy()
+    return [(str(contents[a]), str(contents[b])) for a, b in zip(pairs["first"], pairs["second"], strict=True)]
+
+
+def _audit(
+    folder: Path,
+    listed: pd.DataFrame,
+    small: NDArray[np.uint8],
+    pairs: pd.DataFrame,
+    manifest: Manifest,
+    splits: Splits,
+    group_name: str,
+) -> dict[str, Any]:
+    """The audit of this data set and split, computed once."""
+    key = f"{manifest.sha256}{splits.sha256}{len(manifest.left_out)}{len(pairs)}"
+    path = folder / "audit" / f"audit-v{_AUDIT_VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    audit = audit_dataset(
+        with_parts(listed, pairs, manifest, splits),
+        small,
+        pairs,
+        classes=manifest.classes,
+        group_name=group_name,
+        subgroup_columns=[name for name in manifest.subgroup_columns if name != "subtype"],  # a finer label
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(audit, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+    return audit
+
+
+def with_parts(listed: pd.DataFrame, pairs: pd.DataFrame, manifest: Manifest, splits: Splits) -> pd.DataFrame:
+    """Every listed file, used or not, with the part that it ended in; what the audit works on."""
+    readable = listed["error"] == ""
+    joined = pd.Series(listed["group_id"], copy=True)
+    joined[readable] = joined_groups(listed[readable], _contents(listed, pairs))
+    part = pd.Series(splits.frame["split"].to_numpy(), index=manifest.frame["image_id"])
+    reason = {item.path: item.reason for item in manifest.left_out}
+    return listed.rename(columns={"split": "official", "size": "bytes"}).assign(
+        joined_group=joined,
+        part=listed["image_id"].map(part).fillna("left out"),
+        reason=[reason.get(path, "") for path in listed["path"]],
+    )
+
+
+def reasons(left_out: tuple[LeftOut, ...]) -> dict[str, int]:
+    """How many files were left out for each kind of reason, most frequent first."""
+    kinds = pd.Series([item.reason.split(" (")[0].split("'")[0].strip(" :;,") for item in left_out], dtype=object)
+    return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
+
+
+def writable(folder: Path) -> Path:
+    """The folder, created where needed.
+
+    Raises:
+        DataError: if it cannot be written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

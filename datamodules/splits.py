@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
-from datamodules.errors import DataChangedError, DataError, LeakError
-from datamodules.index import save_csv
+from datamodules.errors import DataError, LeakError
+from datamodules.folds import finest_strata, grouped_folds, scarce_classes, too_few_groups
 from datamodules.manifest import Manifest
 
 PARTS = ("train", "val", "test", "unused")
@@ -28,9 +25,10 @@ class Splits:
     """Which image belongs to which part. An object of this class with a group on two sides cannot exist.
 
     Attributes:
-        frame: columns ``COLUMNS``; ``split`` is one of ``train``, ``val``, ``test``, ``unused``.
+        frame: columns ``COLUMNS``; ``split`` is one of ``train``, ``val``, ``test``, ``unused``. ``group_id`` is the unit that
+            was moved: the patient or lesion, or the image itself where ``settings["grouping"]`` is ``none``.
         manifest_sha256: hash of the manifest that was split.
-        settings: how it was made (method, val_fraction, seed, per_class).
+        settings: how it was made: a sentence (``method``) and the fields of :class:`SplitPlan`.
 
     Raises:
         LeakError: if any group lies in more than one part; the message names up to five of them.
@@ -51,16 +49,18 @@ class Splits:
         if self.frame["image_id"].duplicated().any():
             first = self.frame["image_id"][self.frame["image_id"].duplicated()].iloc[0]
             raise DataError(f"splits: image {first!r} is listed more than once")
-        parts = self.frame.groupby("group_id")["split"].agg(lambda column: sorted(set(column)))
-        leaking = parts[parts.map(len) > 1]
+        # An image that no part uses cannot leak, whatever its group does.
+        where = self.frame.loc[self.frame["split"] != "unused", ["group_id", "split"]].drop_duplicates()
+        leaking = where[where["group_id"].duplicated(keep=False)].sort_values(["group_id", "split"])
         if len(leaking):
-            shown = "; ".join(f"{group} in {' and '.join(where)}" for group, where in leaking.head(5).items())
-            raise LeakError(f"{len(leaking)} groups lie in more than one split: {shown}")
+            parts = leaking.groupby("group_id")["split"].agg(" and ".join)
+            shown = "; ".join(f"{group} in {names}" for group, names in parts.head(5).items())
+            raise LeakError(f"{len(parts)} groups lie in more than one split: {shown}")
 
     @property
     def sha256(self) -> str:
         """Hash over image ids and their parts, independent of the order of rows."""
-        pairs = sorted("\t".join(pair) for pair in self.frame[["image_id", "split"]].itertuples(index=False, name=None))
+        pairs = sorted(map("\t".join, zip(self.frame["image_id"], self.frame["split"], strict=True)))
         return hashlib.sha256("\n".join(pairs).encode()).hexdigest()
 
     def rows(self, part: str) -> NDArray[np.int64]:
@@ -68,51 +68,188 @@ class Splits:
         return np.flatnonzero(self.frame["split"].to_numpy() == part).astype(np.int64)
 
 
-def make_splits(manifest: Manifest, *, val_fraction: float, seed: int, per_class: int | None = None) -> Splits:
-    """Keep the official test part, cut validation from train by group, and take a training subset if asked for.
+@dataclass(frozen=True)
+class SplitPlan:
+    """How to split.
+
+    Attributes:
+        kind: ``auto``, ``official`` (the data set's test part stays, validation is cut from the rest), ``predefined`` (all
+            parts stay), ``random``, ``kfold``.
+        pool: what ``random`` and ``kfold`` split: ``train`` leaves the official test part unused, ``all`` takes everything.
+        test_fraction, val_fraction: approximate shares, because whole groups move; validation is a share of what is not test.
+        folds, fold: of ``kfold``.
+        grouping: ``group``, or ``none`` to split image by image.
+        seed: of the shuffling.
+        per_class, fraction: train on a subset: images of each class, or a share of the groups of each class.
+        rare_classes: a class with too few groups to be cut is an ``error``, or stays whole in ``train``.
+        group_name: for messages.
+    """
+
+    kind: str = "auto"
+    pool: str = "train"
+    test_fraction: float = 0.2
+    val_fraction: float = 0.1
+    folds: int = 5
+    fold: int = 0
+    grouping: str = "group"
+    seed: int = 0
+    per_class: int | None = None
+    fraction: float | None = None
+    rare_classes: str = "error"
+    group_name: str = "group"
+
+    def resolved(self, official: pd.Series) -> SplitPlan:
+        """This plan with ``auto`` replaced by what the parts of the data set allow.
+
+        Args:
+            official: the part of each image that the data set prescribes, or empty.
+
+        Raises:
+            DataError: if the parts that the kind needs are not there.
+        """
+        there = set(official) - {""}
+        kind = self.kind
+        if kind == "auto":
+            kind = "predefined" if there == {"train", "val", "test"} else "official" if "test" in there else "random"
+        needed = {"official": {"test"}, "predefined": {"train", "val", "test"}}.get(kind, set())
+        if needed - there:
+            has = f"only {' and '.join(sorted(there))}" if there else "no parts of its own"
+            raise DataError(f"split.kind={kind}: the data set has {has}. Use split.kind=random or split.kind=kfold.")
+        return replace(self, kind=kind)
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Parts of the data set that stay as they are; the test part is the most protected."""
+        return {"official": ("test",), "predefined": ("val", "test")}.get(self.kind, ())
+
+    @property
+    def method(self) -> str:
+        """The plan as a sentence."""
+        unit = "image (LEAKY)" if self.grouping == "none" else self.group_name
+        cut = f"validation cut from train by {unit}, stratified"
+        return {
+            "official": f"official test; {cut}",
+            "predefined": "training, validation and test as the data set has them",
+            "random": f"test and validation cut by {unit}, stratified",
+            "kfold": f"fold {self.fold} of {self.folds} is the test part, cut by {unit}, stratified; {cut}",
+        }[self.kind]
+
+    @property
+    def name(self) -> str:
+        """File name of the stored split: readable, and unique for its settings."""
+        words = [self.kind, f"seed{self.seed}"]
+        if self.kind == "kfold":
+            words.insert(1, f"{self.fold}of{self.folds}")
+        if self.grouping == "none":
+            words.append("LEAKY")
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        return "-".join([*words, digest]) + ".csv"
+
+
+def make_splits(manifest: Manifest, plan: SplitPlan) -> Splits:
+    """Assign every image to a part.
 
     Args:
         manifest: all usable images.
-        val_fraction: share of the training images that validation gets, approximately (whole groups move).
-        seed: of the shuffling; 0 is a seed like any other.
-        per_class: train on this many images of each class; validation and test stay whole, the rest is ``unused``.
+        plan: how.
 
     Raises:
-        DataError: if a class has too few groups to be in train and validation, or too few images for ``per_class``.
+        DataError: if a class has too few groups for the plan, or too few images for its subset.
     """
-    frame = manifest.frame
-    part = frame["split"].to_numpy(dtype=object).copy()
-    pool = np.flatnonzero(part == "train")
-    part[pool[_validation(frame.iloc[pool], val_fraction, seed)]] = "val"
-    if per_class is not None:
-        _keep_per_class(frame, part, manifest.classes, per_class, seed)
-    settings = {
-        "method": "official test; validation cut from train by group, stratified",
-        "val_fraction": val_fraction,
-        "seed": seed,
-        "per_class": per_class,
-    }
-    assigned = frame[["image_id", "group_id", "label", "sha256"]].assign(split=part)
-    return Splits(assigned[COLUMNS], manifest.sha256, settings)
+    frame, plan = manifest.frame, plan.resolved(manifest.frame["split"])
+    rare: set[str] = set()
+    units = frame["image_id"] if plan.grouping == "none" else frame["group_id"]
+    part = _parts(frame, units, plan, rare)
+    if plan.kind != "predefined":
+        share = _share(plan.val_fraction)
+        fold = _folds(frame, units, part == "train", share.denominator, "split.val_fraction", plan, rare)
+        part[(fold >= 0) & (fold < share.numerator)] = "val"
+    if plan.per_class is not None:
+        _keep_per_class(frame, part, manifest.classes, plan.per_class, plan.seed)
+    if plan.fraction is not None and plan.fraction < 1.0:
+        _keep_fraction(frame, units, part, plan)
+    return Splits(
+        assigned_rows(frame, part, plan.grouping),
+        manifest.sha256,
+        {"method": plan.method, **asdict(plan), "rare": sorted(rare)},
+    )
 
 
-def _validation(pool: pd.DataFrame, fraction: float, seed: int) -> NDArray[np.int64]:
-    groups_per_class = pool.groupby("label")["group_id"].nunique()
+def _share(fraction: float) -> Fraction:
+    """The nearest fraction with a denominator of at most 20: the number of folds, and how many of them are held out."""
     share = Fraction(fraction).limit_denominator(20)
-    share = share if share > 0 else Fraction(1, 20)
-    folds = share.denominator
-    if groups_per_class.min() < folds:
-        scarce = groups_per_class.idxmin()
-        raise DataError(
-            f"class {scarce} has only {groups_per_class.min()} groups in train; split.val_fraction={fraction} needs at least "
-            f"{folds}. Use a larger fraction or more images."
-        )
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    # The finest known label keeps sub-types balanced as well.
-    strata = pool["label"] if "subtype" not in pool else pool["label"] + "/" + pool["subtype"]
-    strata = strata.where(strata.map(strata.value_counts()) >= folds, pool["label"])
-    parts = [held for _, held in splitter.split(np.zeros(len(pool)), strata, pool["group_id"])]
-    return np.sort(np.concatenate(parts[: share.numerator])).astype(np.int64)
+    return share if share > 0 else Fraction(1, 20)
+
+
+def _folds(
+    frame: pd.DataFrame,
+    units: pd.Series,
+    inside: NDArray[np.bool_],
+    count: int,
+    key: str,
+    plan: SplitPlan,
+    rare: set[str],
+) -> NDArray[np.int64]:
+    """Number of the fold of every row inside; -1 outside, and for groups of classes too rare to be split (added to ``rare``)."""
+    rows = np.flatnonzero(inside)
+    scarce = scarce_classes(frame["label"].iloc[rows], units.iloc[rows], count)
+    if scarce and plan.rare_classes == "error":
+        raise too_few_groups(scarce, key, getattr(plan, key.removeprefix("split.")), count, plan.group_name)
+    rare |= set(scarce)
+    kept = set(units.iloc[rows][frame["label"].iloc[rows].isin(scarce).to_numpy()])
+    rows = rows[~units.iloc[rows].isin(kept).to_numpy()]
+    fold = np.full(len(frame), -1, dtype=np.int64)
+    fold[rows] = grouped_folds(finest_strata(frame.iloc[rows], count), units.iloc[rows], count, plan.seed)
+    return fold
+
+
+def _parts(frame: pd.DataFrame, units: pd.Series, plan: SplitPlan, rare: set[str]) -> NDArray[np.object_]:
+    """``test``, ``unused`` or ``train`` for every row; validation is still part of train unless it is predefined."""
+    official = frame["split"].to_numpy(dtype=object)
+    if plan.kind in ("official", "predefined"):
+        return np.where(np.isin(official, plan.locked), official, "train").astype(object)
+    outside = (official == "test") & (plan.pool == "train")
+    part = np.where(outside, "unused", "train").astype(object)
+    if plan.kind == "kfold":
+        test = _folds(frame, units, ~outside, plan.folds, "split.folds", plan, rare) == plan.fold
+    else:
+        share = _share(plan.test_fraction)
+        fold = _folds(frame, units, ~outside, share.denominator, "split.test_fraction", plan, rare)
+        test = (fold >= 0) & (fold < share.numerator)
+    part[test] = "test"
+    return part
+
+
+def assigned_rows(frame: pd.DataFrame, part: NDArray[np.object_], grouping: str) -> pd.DataFrame:
+    """The rows of :class:`Splits`. An image-level split keeps the true group in a column of its own, where all can see it."""
+    assigned = frame[["image_id", "group_id", "label", "sha256"]].assign(split=part)[COLUMNS]
+    if grouping == "none":
+        assigned = assigned.assign(true_group=assigned["group_id"], group_id=assigned["image_id"])
+    return assigned
+
+
+def leak_of(manifest: Manifest, splits: Splits, group_name: str) -> dict[str, Any] | None:
+    """How many test images show a group that was also trained on; None for a grouped split, where there is none."""
+    if splits.settings.get("grouping") != "none":
+        return None
+    groups = manifest.frame["group_id"].to_numpy()
+    seen = set(groups[splits.rows("train")])
+    test = groups[splits.rows("test")]
+    leaking = int(sum(group in seen for group in test))
+    share = leaking / len(test) if len(test) else 0.0
+    counts = {"test_images": len(test), "test_images_with_group_in_train": leaking, "share": share}
+    return {"grouping": "none", "unit": group_name, **counts}
+
+
+def _keep_fraction(frame: pd.DataFrame, units: pd.Series, part: NDArray[np.object_], plan: SplitPlan) -> None:
+    """Mark all but a share of the training groups of each class as unused, in place; at least one group a class stays."""
+    generator = np.random.default_rng([plan.seed, 1])
+    labels = frame["label"].to_numpy()
+    for name in sorted(set(labels[part == "train"])):
+        rows = (part == "train") & (labels == name)
+        members = generator.permutation(np.array(sorted(set(units[rows])), dtype=object))
+        gone = set(members[max(1, round(float(plan.fraction or 1.0) * len(members))) :])
+        part[rows & units.isin(gone).to_numpy()] = "unused"
 
 
 def _keep_per_class(
@@ -141,126 +278,3 @@ def _keep_per_class(
                 f"data.per_class={per_class}: the smallest group of class {name} has {smallest} training images, and groups "
                 f"stay whole. Use data.per_class={smallest} or more."
             )
-
-
-def split_name(val_fraction: float, seed: int, per_class: int | None) -> str:
-    """File name of a stored split, readable and unique for its settings."""
-    subset = f"-perclass{per_class}" if per_class is not None else ""
-    return f"val{val_fraction:g}-seed{seed}{subset}.csv"
-
-
-def write_splits(splits: Splits, path: Path) -> None:
-    """Write the split as CSV with a JSON beside it that holds the manifest's hash and the settings."""
-    record = {"manifest_sha256": splits.manifest_sha256, "split_sha256": splits.sha256, **splits.settings}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".json.{os.getpid()}")
-    beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path.with_suffix(".json"))
-    save_csv(splits.frame, path)  # last: a split exists when its CSV does
-
-
-def read_splits(path: Path, manifest: Manifest) -> Splits:
-    """Load a stored split and check it against the images that are there now.
-
-    Returns:
-        The split, its rows in the manifest's order.
-
-    Raises:
-        DataChangedError: if the images, labels or groups are not those that were split; says what changed.
-        LeakError, DataError: if the file was edited into something impossible.
-    """
-    try:
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: the stored split cannot be read ({error}). Move it away to make a new one."
-        ) from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise DataError(f"{path}: missing columns {missing}. Move the file away to make a new split.")
-    if record.get("manifest_sha256") != manifest.sha256:
-        raise DataChangedError(_what_changed(path, frame, manifest))
-    by_id = frame.set_index("image_id")
-    if set(by_id.index) != set(manifest.frame["image_id"]) or len(frame) != len(manifest):
-        raise DataError(
-            f"{path}: lists {len(frame)} images, the data set has {len(manifest)}. Move the file away to remake it."
-        )
-    # Labels and groups always come from the manifest: an edited file can only move images between parts.
-    current = manifest.frame[["image_id", "group_id", "label", "sha256"]].copy()
-    current["split"] = by_id.loc[current["image_id"], "split"].to_numpy()
-    settings = {name: value for name, value in record.items() if not name.endswith("sha256")}
-    official = manifest.frame["split"].to_numpy() == "test"
-    if ((current["split"] == "test").to_numpy() != official).any():
-        raise DataError(f"{path}: the official test part is locked, but the file moves images into or out of it.")
-    splits = Splits(current[COLUMNS], manifest.sha256, settings)
-    if splits.sha256 != record.get("split_sha256"):
-        settings = {**settings, "method": "edited by hand; it was made as: " + str(settings.get("method"))}
-        splits = Splits(current[COLUMNS], manifest.sha256, settings)
-    for part in ("train", "val"):
-        absent = sorted(set(manifest.classes) - set(current["label"][current["split"] == part]))
-        if absent:
-            raise DataError(
-                f"{path}: the {part} part has no image of class {' and '.join(absent)}. Edit the file again."
-            )
-    return splits
-
-
-def obtain_splits(
-    manifest: Manifest, folder: Path, *, val_fraction: float, seed: int, per_class: int | None, refresh: bool = False
-) -> Splits:
-    """The stored split of these settings; made and written first where there is none, or where ``refresh`` asks.
-
-    Raises:
-        DataChangedError: if a stored split was made for other images and ``refresh`` is False.
-    """
-    path = folder / split_name(val_fraction, seed, per_class)
-    if path.is_file() and not refresh:
-        return read_splits(path, manifest)
-    splits = make_splits(manifest, val_fraction=val_fraction, seed=seed, per_class=per_class)
-    if path.is_file():
-        _keep_old(path)
-    write_splits(splits, path)
-    return splits
-
-
-def _keep_old(path: Path) -> None:
-    number = 1
-    while (kept := path.with_name(f"{path.stem}.old{number}.csv")).exists():
-        number += 1
-    os.replace(path, kept)
-    if path.with_suffix(".json").is_file():
-        os.replace(path.with_suffix(".json"), kept.with_suffix(".json"))
-
-
-def _what_changed(path: Path, stored: pd.DataFrame, manifest: Manifest) -> str:
-    old = stored.set_index("image_id")
-    new = manifest.frame.set_index("image_id")
-    added, removed = sorted(set(new.index) - set(old.index)), sorted(set(old.index) - set(new.index))
-    both = [image_id for image_id in new.index if image_id in old.index]
-    before, now = old.loc[both], new.loc[both]
-
-    def differing(column: str) -> list[str]:
-        return [
-            name for name, other in zip(both, before[column].to_numpy() != now[column].to_numpy(), strict=True) if other
-        ]
-
-    parts = [
-        f"{len(ids)} {word} (for example {ids[0]})"
-        for word, ids in (
-            ("added", added),
-            ("removed", removed),
-            ("with other content", differing("sha256")),
-            ("with another label", differing("label")),
-            ("with another group", differing("group_id")),
-        )
-        if ids
-    ]
-    now_left_out = {item.path: item.reason for item in manifest.left_out}
-    reasons = "".join(f"\nNow left out: {name} ({now_left_out[name]})." for name in removed[:3] if name in now_left_out)
-    return (
-        f"the data set has changed since its split was made: {', '.join(parts) or 'official split or class order'}.{reasons}\n"
-        f"The stored split is {path}.\n"
-        "Results on the old and the new images cannot be compared. Either restore the data, or make a new split with\n"
-        "split.refresh=true (the old one is kept beside it)."
-    )

@@ -1,4 +1,4 @@
-"""16 x 16 grey thumbnails: what a trivial baseline sees of an image."""
+"""16 x 16 thumbnails: what a trivial baseline sees of an image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ SIDE = 16
 
 
 def thumbnails(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Area-averaged grey thumbnails.
+    """Area-averaged thumbnails, in colour if the images are.
 
     Args:
         pixels: decoded images, shape ``(n, height, width, channels)``.
         rows: which of them, shape ``(k,)``.
 
     Returns:
-        Shape ``(k, 256)``, values 0 to 255.
+        Shape ``(k, 256 * channels)``, values 0 to 255.
     """
-    small = np.empty((len(rows), SIDE * SIDE), dtype=np.uint8)
+    small = np.empty((len(rows), SIDE * SIDE * pixels.shape[3]), dtype=np.uint8)
     for number, row in enumerate(rows):
         image = np.ascontiguousarray(pixels[row])
-        grey = image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        small[number] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
+        small[number] = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
     return small

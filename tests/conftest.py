@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+
+from conf.cli import composed
+from conf.run_settings import plain_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +37,11 @@ def make_chest_xray(root: Path, train_patients: int = 40, test_patients: int = 8
     return root
 
 
+def composed_settings(*overrides: str) -> dict[str, Any]:
+    """The plain settings that ``python train.py OVERRIDES`` works with."""
+    return plain_settings(composed(list(overrides)))
+
+
 @pytest.fixture
 def chest_xray(tmp_path: Path) -> Path:
     return make_chest_xray(tmp_path / "chest_xray")
@@ -48,13 +57,23 @@ def real_data() -> Path:
     return folder
 
 
-def run_train(
-    *arguments: str, home: Path, cwd: Path | None = None, timeout: float = 300
-) -> subprocess.CompletedProcess[str]:
+def run_train(*arguments: str, home: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """``python train.py ...`` as a user types it."""
+    return run_command("train.py", *arguments, home=home, **options)
+
+
+def run_prepare(*arguments: str, home: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``python prepare.py ...`` as a user types it."""
+    return run_command("prepare.py", *arguments, home=home, **options)
+
+
+def run_command(
+    file: str, *arguments: str, home: Path, cwd: Path | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """An entry file in a process of its own, without any data set of this machine."""
     environment = {**os.environ, "FIRSTREAD_HOME": str(home), "FIRSTREAD_DATA": str(home / "no_data"), "COLUMNS": "120"}
     return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
+        [sys.executable, str(ROOT / file), *arguments],
         cwd=cwd or home,
         env=environment,
         capture_output=True,

@@ -12,7 +12,7 @@ from datamodules.card import data_card
 from datamodules.prepared import PreparedData, prepare
 from datamodules.thumbnails import thumbnails
 from evaluation.baseline import domain_auc
-from tests.conftest import run_train
+from tests.conftest import composed_settings, run_train
 
 pytestmark = pytest.mark.realdata
 
@@ -23,15 +23,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not (folder / "chest_xray" / "train").is_dir():
         pytest.skip(f"no real images: {folder / 'chest_xray'} does not exist; set FIRSTREAD_DATA to have this test run")
-    data = {
-        "source": "files",
-        "root": str(folder / "chest_xray"),
-        "prepared": str(tmp_path_factory.mktemp("home")),
-        "per_class": None,
-        "on_bad_image": "error",
-    }
-    split = {"val_fraction": 0.1, "seed": 0, "refresh": False}
-    return prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=32, channels=1)
+    folders = (f"data.root={folder / 'chest_xray'}", f"data.prepared={tmp_path_factory.mktemp('home')}")
+    return prepare(composed_settings(*folders, "data.on_bad_image=error", "model.image_size=32"))
 
 
 def test_counts_patients_and_duplicates(prepared: PreparedData) -> None:
@@ -48,7 +41,7 @@ def test_counts_patients_and_duplicates(prepared: PreparedData) -> None:
     assert prepared.manifest.left_out == ()
     # 428 keys in test; two of them share an identical film and are one patient.
     assert frame[frame["split"] == "test"]["group_id"].nunique() == 427
-    card = data_card(prepared, dataset="chest_xray", group_name="patient")
+    card = data_card(prepared, composed_settings()["task"])
     assert card["duplicates"] == {"groups": 30, "files": 62}
     assert card["unknown_names"] == 0
 

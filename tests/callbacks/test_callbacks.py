@@ -69,7 +69,7 @@ def test_training_step_on_a_gpu(requested: str) -> None:
         "mean": 0.0,
         "std": 1.0,
     }
-    module = ImageClassifier(settings, ["A", "B"], "B", 1e-3).cuda()
+    module = ImageClassifier(settings, ["A", "B"], ["B"], 1e-3).cuda()
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32}[requested]
     batch = {
@@ -155,7 +155,9 @@ def datamodule(count: int = 12) -> Any:
 
 def test_predictions_are_joined_by_row() -> None:
     rows, scores = np.array([1, 4]), np.array([0.25, 0.75])
-    frame = predictions_of(datamodule(), rows, scores, "PNEUMONIA").frame
+    frame = predictions_of(
+        datamodule(), rows, np.stack([1 - scores, scores], axis=1), {"positive": ["PNEUMONIA"]}
+    ).frame
     assert frame["image_id"].tolist() == ["i1", "i4"]
     assert frame["prob_PNEUMONIA"].tolist() == [0.25, 0.75]
     assert frame["prob_NORMAL"].tolist() == [0.75, 0.25]
@@ -168,12 +170,12 @@ def test_threshold_is_not_touched_by_the_sanity_check() -> None:
         confidence=0.9,
         group_score="max",
         value=0.5,
-        positive="PNEUMONIA",
+        outcome={"positive": ["PNEUMONIA"]},
         group_name="patient",
     )
     module: Any = SimpleNamespace(
         threshold=torch.tensor(float("nan"), dtype=torch.float64),
-        collected=lambda: (np.arange(12), np.linspace(0.1, 0.9, 12)),
+        collected=lambda: (np.arange(12), np.stack([1 - np.linspace(0.1, 0.9, 12), np.linspace(0.1, 0.9, 12)], axis=1)),
     )
     trainer: Any = SimpleNamespace(sanity_checking=True, datamodule=datamodule())
     tuning.on_validation_epoch_end(trainer, module)

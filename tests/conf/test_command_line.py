@@ -10,9 +10,10 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from conf.checks import problems, side_after_pooling
 from conf.cli import CONF_FOLDER, GROUPS, composed, options_of
 from conf.help_page import reference_page
-from conf.schema import Config, declared_options, problems, side_after_pooling
+from conf.schema import Config, declared_options
 
 ROOT = CONF_FOLDER.parent
 # Runs the checks as train.py does and reports whether torch was loaded.
@@ -43,7 +44,7 @@ def check(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["pneumonia"], ["'pneumonia'", "key=value"]),
         (["resume=does_not_exist"], ["does_not_exist", "no run folder"]),
         (["model.image_size=16", "model.filters=[8,8,8,8]"], ["model.image_size=16", "4 layers"]),
-        (["task.classes=[A,B]"], ["task.positive=PNEUMONIA", "A, B"]),
+        (["task=folder", "task.classes=[A,B]", "task.positive=[C]"], ["task.positive", "A, B"]),
         (["hydra.run.dir=/dev/null/run"], ["/dev/null/run", "cannot"]),
         (["-m", "seed=range(0,0)"], ["seed=range(0,0)", "no values"]),
         (["model=null"], ["model=null", "no model 'null'"]),

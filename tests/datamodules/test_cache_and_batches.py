@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
-from datamodules.batches import BatchSampler, CachedImages
+from datamodules.batches import BatchSampler, CachedImages, equal_classes
 from datamodules.cache import cache_key, open_cache
 from datamodules.datamodule import workers_for_this_machine
 from datamodules.errors import UnreadableImageError
@@ -20,7 +22,7 @@ from datamodules.images import inspect_image, read_image
 from datamodules.index import index_files
 from datamodules.prepared import prepare
 from datamodules.thumbnails import thumbnails
-from tests.conftest import ROOT, write_image
+from tests.conftest import ROOT, composed_settings, write_image
 
 AUGMENT = {"rotate": 8.0, "translate": 0.04, "scale": 0.08, "brightness": 0.15, "contrast": 0.15}
 
@@ -170,40 +172,28 @@ def test_workers_are_few_on_small_machines() -> None:
     assert workers_for_this_machine() in range(9)
 
 
-def options(chest_xray: Path, tmp_path: Path) -> tuple[dict[str, object], dict[str, object]]:
-    data = {
-        "source": "files",
-        "root": str(chest_xray),
-        "prepared": str(tmp_path / "prepared"),
-        "per_class": None,
-        "on_bad_image": "skip",
-    }
-    return data, {"val_fraction": 0.2, "seed": 0, "refresh": False}
+def tiny_settings(chest_xray: Path, tmp_path: Path, *more: str) -> dict[str, Any]:
+    folders = (f"data.root={chest_xray}", f"data.prepared={tmp_path / 'prepared'}")
+    return composed_settings(*folders, "split.val_fraction=0.2", "model.image_size=16", *more)
 
 
 def test_prepare_never_writes_to_the_data_folder(chest_xray: Path, tmp_path: Path) -> None:
     before = sorted(path for path in chest_xray.rglob("*"))
-    data, split = options(chest_xray, tmp_path)
-    prepared = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+    prepared = prepare(tiny_settings(chest_xray, tmp_path))
     assert sorted(path for path in chest_xray.rglob("*")) == before
     assert prepared.pixels.shape == (len(prepared.manifest), 16, 16, 1)
-    assert {path.name for path in prepared.folder.iterdir()} == {
-        "index.csv",
-        "manifest.csv",
-        "splits",
-        "cache",
-        "prepare.lock",
-    }
-    again = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+    names = {re.sub("-v1-.*", "", path.name) for path in prepared.folder.iterdir()}
+    assert names == {"index.csv", "patient_salt", "tasks", "small", "near-duplicates", "cache", "prepare.lock"}
+    again = prepare(tiny_settings(chest_xray, tmp_path))
     assert again.splits.sha256 == prepared.splits.sha256
 
 
 def test_two_processes_may_prepare_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from datamodules.prepared import prepare; "
-        "data = {'source': 'phantom', 'prepared': sys.argv[1], 'phantom_images': 150, 'phantom_seed': 0, 'per_class': None, "
-        "'on_bad_image': 'skip'}; split = {'val_fraction': 0.3, 'seed': 0, 'refresh': False}; "
-        "print(prepare(data, split, ('NORMAL', 'PNEUMONIA'), image_size=16, channels=1).splits.sha256)"
+        "import sys; from datamodules.prepared import prepare; from conf.cli import composed; "
+        "from conf.run_settings import plain_settings; settings = plain_settings(composed(['data.source=phantom', "
+        "'data.prepared=' + sys.argv[1], 'data.phantom_images=150', 'split.val_fraction=0.3', 'model.image_size=16'])); "
+        "print(prepare(settings).splits.sha256)"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -219,8 +209,52 @@ def test_bad_images_are_skipped_or_stop(chest_xray: Path, tmp_path: Path) -> Non
 
     broken = chest_xray / "train" / "NORMAL" / "IM-0001-0001.jpeg"
     broken.write_bytes(broken.read_bytes()[:100])
-    data, split = options(chest_xray, tmp_path)
-    prepared = prepare(data, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+    prepared = prepare(tiny_settings(chest_xray, tmp_path))
     assert [item.path for item in prepared.manifest.left_out] == ["train/NORMAL/IM-0001-0001.jpeg"]
     with pytest.raises(DataError, match=r"1 unreadable.*\n.*IM-0001-0001"):
-        prepare({**data, "on_bad_image": "error"}, split, ("NORMAL", "PNEUMONIA"), image_size=16, channels=1)
+        prepare(tiny_settings(chest_xray, tmp_path, "data.on_bad_image=error"))
+
+
+def test_two_devices_share_the_batches_of_one() -> None:
+    rows = np.arange(103)
+    alone = list(BatchSampler(rows, 16, seed=3))
+    both = [list(BatchSampler(rows, 16, seed=3, rank=rank, world=2)) for rank in range(2)]
+    assert len(both[0]) == len(both[1]) == len(alone)
+    for plan, first, second in zip(alone, *both, strict=True):
+        assert sorted([*first.rows, *second.rows]) == sorted(plan.rows)
+        assert first.seed == plan.seed != second.seed
+
+
+def test_a_device_without_an_image_in_the_last_batch_still_takes_part() -> None:
+    plans = list(BatchSampler(np.arange(17), 16, seed=None, rank=1, world=2))
+    assert plans[-1].rows.tolist() == [16]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_weighted_sampler_draws_every_class_equally_often(world: int) -> None:
+    targets = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    rows = np.arange(1000)
+    drawn = np.concatenate(
+        [
+            plan.rows
+            for rank in range(world)
+            for plan in BatchSampler(rows, 32, seed=0, weights=equal_classes(targets, rows), rank=rank, world=world)
+        ]
+    )
+    shares = np.bincount(targets[drawn], minlength=3) / len(drawn)
+    assert np.abs(shares - 1 / 3).max() < 0.06
+    again = BatchSampler(rows, 32, seed=0, weights=equal_classes(targets, rows))
+    first = [plan.rows.tolist() for plan in again]
+    assert first == [plan.rows.tolist() for plan in again]
+    again.set_epoch(1)
+    assert first != [plan.rows.tolist() for plan in again]
+
+
+def test_ways_of_labelling_the_same_files_do_not_get_in_each_others_way(chest_xray: Path, tmp_path: Path) -> None:
+    plain = prepare(tiny_settings(chest_xray, tmp_path))
+    finer = prepare(tiny_settings(chest_xray, tmp_path, "task.labels=subtype"))
+    apart = prepare(tiny_settings(chest_xray, tmp_path, "data.conflicts=keep"))
+    assert plain.folder == finer.folder == apart.folder
+    assert len({plain.task_folder, finer.task_folder, apart.task_folder}) == 3
+    assert finer.manifest.classes == ("normal", "bacteria", "virus")
+    assert prepare(tiny_settings(chest_xray, tmp_path)).splits.sha256 == plain.splits.sha256

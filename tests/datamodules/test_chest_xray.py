@@ -9,7 +9,9 @@ import pytest
 
 from datamodules.chest_xray import find_root, list_chest_xray, patient_of
 from datamodules.errors import DataError
-from tests.conftest import make_chest_xray, write_image
+from datamodules.labels import apply_policy
+from datamodules.prepared import prepare
+from tests.conftest import composed_settings, make_chest_xray, write_image
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 
@@ -37,17 +39,17 @@ def test_nested_layout_and_macosx(tmp_path: Path) -> None:
     nested = tmp_path / "nested"
     shutil.copytree(plain, nested / "chest_xray" / "chest_xray")
     shutil.copytree(plain, nested / "chest_xray" / "__MACOSX" / "train")
-    ids = list_chest_xray(plain, CLASSES).frame["image_id"].tolist()
-    assert list_chest_xray(nested, CLASSES).frame["image_id"].tolist() == ids
+    ids = list_chest_xray(plain).frame["image_id"].tolist()
+    assert list_chest_xray(nested).frame["image_id"].tolist() == ids
     # A second copy one level deeper must not double the data.
     shutil.copytree(plain, plain / "chest_xray")
     assert find_root(plain) == plain
-    assert list_chest_xray(plain, CLASSES).frame["image_id"].tolist() == ids
+    assert list_chest_xray(plain).frame["image_id"].tolist() == ids
 
 
 def test_val_joins_train_and_test_is_kept(chest_xray: Path) -> None:
     write_image(chest_xray / "val" / "NORMAL" / "IM-0900-0001.jpeg", 900)
-    frame = list_chest_xray(chest_xray, CLASSES).frame.set_index("image_id")
+    frame = list_chest_xray(chest_xray).frame.set_index("image_id")
     assert frame.loc["val/NORMAL/IM-0900-0001.jpeg", "split"] == "train"
     assert set(frame.loc[frame.index.str.startswith("test/"), "split"]) == {"test"}
 
@@ -55,9 +57,14 @@ def test_val_joins_train_and_test_is_kept(chest_xray: Path) -> None:
 def test_other_files_are_left_out_by_name(chest_xray: Path) -> None:
     (chest_xray / "train" / "NORMAL" / "notes.txt").write_text("hello")
     (chest_xray / "train" / "NORMAL" / ".DS_Store").write_text("x")
-    (chest_xray / "train" / "COVID").mkdir()
-    left_out = {item.path: item.reason for item in list_chest_xray(chest_xray, CLASSES).left_out}
-    assert set(left_out) == {"train/NORMAL/notes.txt", "train/COVID/"}
+    write_image(chest_xray / "train" / "COVID" / "1.jpeg", 1)
+    write_image(chest_xray / "train" / "NORMAL" / "person1_virus_7.jpeg", 2)
+    listing = list_chest_xray(chest_xray)
+    reasons = {item.path: item.reason for item in listing.left_out}
+    assert set(reasons) == {"train/NORMAL/notes.txt", "train/NORMAL/person1_virus_7.jpeg"}
+    assert "file name says virus" in reasons["train/NORMAL/person1_virus_7.jpeg"]
+    _, no_class, _ = apply_policy(listing.frame, {"NORMAL": ["normal"], "PNEUMONIA": ["PNEUMONIA"]})
+    assert [item.path for item in no_class] == ["train/COVID/1.jpeg"]
 
 
 def test_missing_data_names_the_three_ways_on(tmp_path: Path) -> None:
@@ -69,7 +76,7 @@ def test_missing_data_names_the_three_ways_on(tmp_path: Path) -> None:
         if found == "is empty":
             folder.mkdir()
         with pytest.raises(DataError) as caught:
-            list_chest_xray(folder, CLASSES)
+            prepare(composed_settings(f"data.root={folder}", f"data.prepared={tmp_path / 'prepared'}"))
         text = str(caught.value)
         for part in (str(folder.resolve()), found, "data.root=", "1,235,512,464", "data.source=phantom"):
             assert part in text
@@ -78,5 +85,5 @@ def test_missing_data_names_the_three_ways_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_one_class_only(chest_xray: Path, part: str) -> None:
     shutil.rmtree(chest_xray / part / "PNEUMONIA")
-    with pytest.raises(DataError, match=f"{part}.*no image of class PNEUMONIA"):
-        list_chest_xray(chest_xray, CLASSES)
+    with pytest.raises(DataError, match=rf"no readable image of class PNEUMONIA in the {part} part"):
+        prepare(composed_settings(f"data.root={chest_xray}", f"data.prepared={chest_xray.parent / 'prepared'}"))

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from datamodules.errors import DataError
-from datamodules.manifest import LeftOut, Manifest, build_manifest, united_groups
+from datamodules.grouping import united_groups
+from datamodules.manifest import LeftOut, Manifest, build_manifest
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 

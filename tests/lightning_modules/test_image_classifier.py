@@ -26,7 +26,7 @@ MODEL = {
 
 def classifier(positive: str = "B") -> ImageClassifier:
     torch.manual_seed(0)
-    return ImageClassifier(MODEL, ["A", "B"], positive, learning_rate=1e-3)
+    return ImageClassifier(MODEL, ["A", "B"], [positive], learning_rate=1e-3)
 
 
 def batch(count: int = 6) -> dict[str, torch.Tensor]:
@@ -54,7 +54,7 @@ def test_threshold_is_unset_until_it_is_fixed() -> None:
 
 def test_positive_must_be_a_class() -> None:
     with pytest.raises(ValueError, match="'C'"):
-        ImageClassifier(MODEL, ["A", "B"], "C", 1e-3)
+        ImageClassifier(MODEL, ["A", "B"], ["C"], 1e-3)
 
 
 @pytest.mark.parametrize("positive", ["A", "B"])
@@ -64,8 +64,10 @@ def test_evaluation_collects_float32_probabilities_in_row_order(positive: str) -
     module.on_validation_epoch_start()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         module.validation_step(batch(), 0)
-    rows, scores = module.collected()
+    rows, probabilities = module.collected()
     assert rows.tolist() == list(range(6))
+    scores = probabilities[:, ["A", "B"].index(positive)]
+    assert (probabilities.sum(axis=1) == 1.0).all()
     with torch.no_grad():
         exact = torch.sigmoid(module(batch()["image"])).flip(0).double().numpy()
     assert (scores == exact).all(), "evaluation must not run in the training step's bfloat16"

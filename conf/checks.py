@@ -1,0 +1,125 @@
+"""Values that their type allows and their meaning does not: ranges, and settings that exclude one another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from conf.schema import Config, TaskConfig, declared_options
+
+
+def allowed(item: dataclasses.Field[Any]) -> str:
+    """The permitted values of one option in words, for example ``at least 1``; empty when any value will do."""
+    rules, parts = item.metadata, []
+    if "choices" in rules:
+        return "one of " + ", ".join(rules["choices"])
+    for name, words in (("low", "at least"), ("above", "above"), ("high", "at most"), ("below", "below")):
+        if name in rules:
+            parts.append(f"{words} {rules[name]:.15g}")
+    return " and ".join(parts)
+
+
+def breaks_rule(item: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether ``value`` (already of the right type) lies outside what the option allows."""
+    rules = item.metadata
+    if value is None:
+        return False
+    if "choices" in rules:
+        return value not in rules["choices"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (
+        not math.isfinite(value)
+        or ("low" in rules and value < rules["low"])
+        or ("high" in rules and value > rules["high"])
+        or ("above" in rules and value <= rules["above"])
+        or ("below" in rules and value >= rules["below"])
+    )
+
+
+def problems(config: Config) -> list[tuple[str, Any, str]]:
+    """Values that their type allows and their meaning does not.
+
+    Returns:
+        ``(full key, value, what is allowed)`` for each; an empty list when the configuration can run.
+    """
+    found = []
+    for key, item in declared_options().items():
+        section, _, name = key.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, name)
+        if breaks_rule(item, value):
+            finite = not isinstance(value, float) or math.isfinite(value)
+            found.append((key, value, allowed(item) if finite else "a finite number"))
+    return found + _joint_problems(config)
+
+
+def classes_of(task: TaskConfig) -> tuple[list[str], list[str]]:
+    """Class names and positive classes of a task: those of its label policy, or its own lists where it has none."""
+    if task.labels in task.policies:
+        policy = task.policies[task.labels]
+        return list(policy.classes), list(policy.positive)
+    return list(task.classes), list(task.positive)
+
+
+def _task_problems(task: TaskConfig) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    if task.policies and task.labels not in task.policies:
+        found.append(("task.labels", task.labels, "one of " + ", ".join(task.policies)))
+        return found
+    classes, positive = classes_of(task)
+    if not classes and not positive and not task.policies:
+        return found  # a folder or table of one's own: the reader lists the classes that it finds
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        found.append(
+            ("task.classes", classes, "at least two different class names, for example task.classes=[benign,malignant]")
+        )
+    elif not positive or not set(positive) < set(classes):
+        found.append(
+            ("task.positive", positive, f"one or several, but not all, of the task's classes: {', '.join(classes)}")
+        )
+    return found
+
+
+def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    data, split, imbalance = config.data, config.split, config.imbalance
+    if not str(data.root).strip():
+        found.append(("data.root", "", "the folder of the data set"))
+    if data.per_class is not None and data.fraction is not None:
+        found.append(
+            ("data.fraction", data.fraction, "null where data.per_class is given; both choose the training subset")
+        )
+    if split.kind == "kfold" and split.fold >= split.folds:
+        found.append(("split.fold", split.fold, f"below split.folds={split.folds} (folds are counted from 0)"))
+    if split.file is not None and split.kind not in ("auto", "predefined"):
+        found.append(("split.kind", split.kind, "auto or predefined where split.file is given"))
+    if split.file is not None and split.grouping == "none":
+        found.append(("split.grouping", "none", "group where split.file is given"))
+    chosen = [f"imbalance.{name}" for name in ("class_weights", "weighted_sampler") if getattr(imbalance, name)]
+    chosen += ["imbalance.logit_adjustment"] if imbalance.logit_adjustment > 0 else []
+    if len(chosen) > 1:
+        rule = "alone: each corrects for the same class frequencies, and two of them correct twice"
+        found.append((" and ".join(chosen), "on", rule))
+    return found
+
+
+def _joint_problems(config: Config) -> list[tuple[str, Any, str]]:
+    found = _task_problems(config.task) + _data_problems(config)
+    model = config.model
+    if not model.filters or min(model.filters) < 1:
+        found.append(("model.filters", model.filters, "at least one layer, each with at least 1 filter"))
+    elif side_after_pooling(model.image_size, len(model.filters)) < 1:
+        found.append(
+            ("model.image_size", model.image_size, f"large enough for {len(model.filters)} layers that each halve it")
+        )
+    if model.channels == 2:
+        found.append(("model.channels", 2, "1 (grey) or 3 (colour)"))
+    return found
+
+
+def side_after_pooling(side: int, layers: int) -> int:
+    """Height and width that is left after ``layers`` times (3x3 convolution without padding, 2x2 max-pooling)."""
+    for _ in range(layers):
+        side = (side - 2) // 2
+    return side

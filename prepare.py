@@ -1,0 +1,144 @@
+"""Prepare a data set: download, check, index, audit, split and decode it, and show what is there.
+
+python prepare.py task=ham10000 data.root=PATH
+python prepare.py task=pneumonia data.download=publisher
+python prepare.py task=isic9 audit=true
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from conf.cli import checked_config, stop
+from conf.run_settings import in_words, plain_settings
+from conf.schema import RESEARCH_NOTICE
+
+if TYPE_CHECKING:
+    from datamodules.prepared import PreparedData
+
+INTERRUPTED = 130
+
+
+def prepare_data(settings: dict[str, Any], console: Console) -> PreparedData:
+    """Everything that ``train.py`` needs of a data set; what is already there is not done again.
+
+    Args:
+        settings: the whole configuration as plain values.
+        console: where tables are printed.
+
+    Raises:
+        DataError: with a message for the user.
+    """
+    from datamodules.audit import describe_audit
+    from datamodules.audit_page import write_audit_page
+    from datamodules.card import cautions, data_card, write_metadata
+    from datamodules.download import download_dataset
+    from datamodules.download_plan import plan_from
+    from datamodules.errors import DataError
+    from datamodules.prepared import prepare
+    from datamodules.progress import progress_bar, silent
+
+    task, data = settings["task"], settings["data"]
+    progress = progress_bar if settings["trainer"]["progress_bar"] else silent
+    if data["download"] != "never":
+        if not task["download"]:
+            raise DataError(f"data.download={data['download']}: task {task['name']} names no place to download from.")
+        plan = plan_from(task["download"])
+        for line in download_dataset(plan, Path(data["root"]), via=data["download"], progress=progress):
+            console.print(line, markup=False)
+    prepared = prepare(settings, progress)
+    card = data_card(prepared, task, in_words(settings["imbalance"]))
+    console.print(f"\n[bold]{card['title']}[/bold]", highlight=False)
+    console.print(f"in {_short(prepared.root)}\n", markup=False, highlight=False)
+    console.print(parts_table(card))
+    console.print(f"split: {card['split']['method']}", markup=False, highlight=False)
+    for line in [*_about(card), *cautions(card, left_out=False), "", "Audit", *describe_audit(prepared.audit)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _write_json(card, prepared.task_folder / "data_card.json")
+    write_metadata(prepared)
+    console.print(f"\nprepared: {_short(prepared.task_folder)}", markup=False, highlight=False)
+    if settings["audit"]:
+        page = prepared.task_folder / "audit" / "audit.html"
+        write_audit_page(prepared.audit, prepared.root, page, title=card["title"])
+        console.print(f"audit page: {_short(page)}", markup=False, highlight=False)
+    return prepared
+
+
+def parts_table(card: dict[str, Any]) -> Table:
+    """Images and groups of every class in every part, with sums.
+
+    Args:
+        card: of :func:`datamodules.card.data_card`.
+    """
+    group = f"{card['group_name']}s"
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("")
+    parts = ("train", "val", "test")
+    for part in (*parts, "all"):
+        table.add_column(part, justify="right")
+    counts = {(row["split"], row["class"]): row for row in card["counts"]}
+    classes = list(dict.fromkeys(row["class"] for row in card["counts"]))
+
+    def cells(rows: list[list[dict[str, Any]]], key: str) -> list[str]:
+        return [f"{sum(row[key] for row in part):,}" for part in rows]
+
+    for name in classes:
+        rows = [[counts[part, name]] for part in parts]
+        table.add_row(name, *cells([*rows, list(chain(*rows))], "images"))
+    every = [[counts[part, name] for name in classes] for part in parts]
+    table.add_row("[bold]images[/bold]", *cells([*every, list(chain(*every))], "images"))
+    table.add_row(group, *cells([*every, list(chain(*every))], "groups"))
+    return table
+
+
+def _about(card: dict[str, Any]) -> list[str]:
+    from datamodules.card import policy_lines
+
+    lines = [f"groups: {card['group_rule']}", *policy_lines(card)]
+    lines += [f"left out: {number:,}, {reason}" for reason, number in card["left_out_reasons"].items()]
+    if card["unused"]:
+        lines.append(f"{card['unused']:,} images are in no part")
+    if card["licence"]:
+        lines.append(f"licence: {card['licence']}")
+    return [*lines, *(f"note: {note}" for note in card["notes"])]
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
+
+
+def main(argv: list[str]) -> None:
+    """The command line; exits with 2 and one message where something is wrong."""
+    settings = plain_settings(checked_config(argv))
+    from datamodules.errors import DataError  # numpy and pandas are loaded from here on, torch never
+
+    try:
+        prepare_data(settings, Console())
+        print(RESEARCH_NOTICE)
+    except (DataError, OSError) as error:
+        stop(error)
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, and the same command goes on from there")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
