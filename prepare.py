@@ -127,7 +127,7 @@ def _short(path: Path) -> str:
 
 def main(argv: list[str]) -> None:
     """The command line; exits with 2 and one message where something is wrong."""
-    settings = plain_settings(checked_config(argv))
+    settings = plain_settings(checked_config(argv, "prepare.py"))
     from datamodules.errors import DataError  # numpy and pandas are loaded from here on, torch never
 
     try:

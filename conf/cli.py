@@ -72,9 +72,9 @@ def checked_arguments(argv: list[str]) -> list[str]:
         stop(str(error).splitlines()[0] if str(error) else type(error).__name__)
 
 
-def _checked(argv: list[str]) -> list[str]:
+def _checked(argv: list[str], program: str = "train.py") -> list[str]:
     if {"--help", "-h"} & set(argv):
-        print(help_page(composed([]), CONF_FOLDER, GROUPS))
+        print(help_page(composed([]), CONF_FOLDER, GROUPS, program))
         sys.exit(0)
     parser = get_args_parser()
     parser.error = lambda message: stop(f"{message}. See: python train.py --help")  # type: ignore[method-assign]
@@ -100,17 +100,18 @@ def _checked(argv: list[str]) -> list[str]:
     return argv
 
 
-def checked_config(argv: list[str]) -> DictConfig:
+def checked_config(argv: list[str], program: str) -> DictConfig:
     """Check the command line of a tool that starts no run, and compose its configuration.
 
     Takes the same groups and keys as ``train.py``; ``--help`` and ``--cfg job`` print and exit.
 
     Args:
         argv: the arguments without the program's name.
+        program: its name, for the help page.
     """
     try:
         quoted = [_path_quoted(text) for text in argv]
-        arguments = get_args_parser().parse_args(_checked(quoted))
+        arguments = get_args_parser().parse_args(_checked(quoted, program))
         if arguments.multirun or any(item.is_sweep_override() for item in _parsed(arguments.overrides)):
             raise ConfigError("this command prepares one data set at a time; leave -m and lists of values away.")
         extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []

@@ -45,17 +45,32 @@ EXAMPLES = (
 )
 
 
-def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...]) -> str:
-    """The help text: usage, examples, groups with their choices, common keys with defaults, and where to read on."""
-    lines = [
-        "firstread: train and judge an image classifier for medical screening, and believe the result.",
-        RESEARCH_NOTICE,
-        "",
-        "usage: python train.py [group=choice ...] [key=value ...]",
-        "",
-        "Examples",
-    ]
-    for text, command in EXAMPLES:
+PREPARE_EXAMPLES = (
+    ("what is in a data set, and what is wrong with it", "python prepare.py task=ham10000 data.root=PATH audit=true"),
+    ("fetch it first", "python prepare.py task=pneumonia data.download=publisher"),
+    ("your own folders: asks for the classes that it finds", "python prepare.py task=folder data.root=PATH"),
+    (
+        "your own CSV",
+        "python prepare.py task=table data.root=PATH table.path=file table.label=diagnosis table.group=patient",
+    ),
+)
+PURPOSE = {
+    "train.py": "firstread: train and judge an image classifier for medical screening, and believe the result.",
+    "prepare.py": "firstread: download, check, audit, split and decode a data set, without training.",
+}
+
+
+def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...], program: str = "train.py") -> str:
+    """The help text: usage, examples, groups with their choices, common keys with defaults, and where to read on.
+
+    Args:
+        config: composed without overrides.
+        conf_folder: where the groups are. ``groups``: their names.
+        program: ``train.py`` or ``prepare.py``; both take the same groups and keys.
+    """
+    usage = f"usage: python {program} [group=choice ...] [key=value ...]"
+    lines = [PURPOSE[program], RESEARCH_NOTICE, "", usage, "", "Examples"]
+    for text, command in EXAMPLES if program == "train.py" else PREPARE_EXAMPLES:
         lines += [f"  {command}", f"      {text}"]
     lines += ["", "Groups (choose one of each)"]
     for group in groups:

@@ -158,7 +158,8 @@ def _shortcuts(audit: dict[str, Any]) -> list[Finding]:
             text += f", {best} best ({entry['by_class'][best]:.3f})"
         text += f", on {_count(audit['shortcuts']['n'], 'image')}, no {audit['group_name']} in two folds. "
         text += "A network can use what goes with it instead of the disease; compare with other sources."
-        title = f"The {FILE_FACTS[name]} {_tell(name)} the class"
+        verdict = f"{_tell(name)} the class" if entry["auc"] >= SHORTCUT[1] else "and the class go together"
+        title = f"The {FILE_FACTS[name]} {verdict}"
         findings.append(_finding(f"shortcut_{name}", level, title, text))
     if not findings:
         best_name = max(known, key=lambda name: known[name]["auc"])
@@ -180,7 +181,10 @@ def _subgroups(audit: dict[str, Any]) -> list[Finding]:
         elif value >= ASSOCIATION or entry["always"] or entry["decides"]:
             text = f"{column} goes with the label ({strength}). {_rules(column, entry)}"
             text += "It may describe results, never be an input; a figure over all images partly measures it."
-            findings.append(_finding(f"subgroup_{column}", "caution", f"{column} gives the label away", text))
+            # Only a value that a whole class shares gives a label away; the rest is association.
+            verdict = "gives the label away" if entry["always"] else "goes with the label"
+            level = "caution" if entry["always"] or value >= ASSOCIATION else "note"
+            findings.append(_finding(f"subgroup_{column}", level, f"{column} {verdict}", text))
     return findings
 
 
