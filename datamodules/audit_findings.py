@@ -161,6 +161,13 @@ def _shortcuts(audit: dict[str, Any]) -> list[Finding]:
         verdict = f"{_tell(name)} the class" if entry["auc"] >= SHORTCUT[1] else "and the class go together"
         title = f"The {FILE_FACTS[name]} {verdict}"
         findings.append(_finding(f"shortcut_{name}", level, title, text))
+    for mode, held in audit["shortcuts"]["modes_of_one_class"].items():
+        text = (
+            f"All {_count(held['images'], 'image')} of colour mode {mode} are {held['class']}. A network can see that."
+        )
+        findings.append(
+            _finding(f"mode_{mode}", "caution", f"Only {held['class']} has {mode} images", text, held["images"])
+        )
     if not findings:
         best_name = max(known, key=lambda name: known[name]["auc"])
         text = f"The best of file size, image size and colour mode reaches AUC {known[best_name]['auc']:.3f} (0.5 is chance)."

@@ -21,6 +21,7 @@ _STRENGTH = 0.01  # of the logistic regression, C
 _UNKNOWN = "unknown"
 _MOST_VALUES = 12
 _CHANCE = 0.001
+_FEWEST_OF_A_MODE = 3
 
 
 def shortcut_aucs(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def shortcut_aucs(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
     Returns:
         ``n``, ``classes`` (those with at least 10 groups), ``left_out_classes``, and ``facts``: for each of
         ``FILE_FACTS`` a dictionary of ``auc`` (macro average, one class against the rest; None with ``why``),
-        ``standard_error`` (Hanley and McNeil 1982, on groups) and ``by_class``.
+        ``standard_error`` (Hanley and McNeil 1982, on groups) and ``by_class``; ``modes_of_one_class``: colour modes that
+        only one class has, each with ``class`` and ``images``.
     """
     groups = rows.groupby("label")["joined_group"].nunique()
     classes = sorted(str(name) for name in groups.index[groups >= FEWEST_GROUPS])
@@ -43,6 +45,7 @@ def shortcut_aucs(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
         "classes": classes,
         "left_out_classes": sorted(str(name) for name in groups.index[groups < FEWEST_GROUPS]),
         "facts": {},
+        "modes_of_one_class": _modes_of_one_class(rows) if len(classes) > 1 else {},
     }
     features = _file_facts(used)
     varying = [name for name in FILE_FACTS if (np.ptp(features[name], axis=0) > 0).any()] if len(used) else []
@@ -57,6 +60,19 @@ def shortcut_aucs(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
             told = _told_apart(features[name], used["label"], used["joined_group"], classes, seed)
             result["facts"][name] = told or _untold("a class is missing in a fold")
     return result
+
+
+def _modes_of_one_class(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Colour modes (``L``, ``RGB``) that occur in one class only, where there is more than one mode."""
+    modes = rows["mode"].str.split(",").str[0]
+    if modes.nunique() < 2:
+        return {}
+    held = rows["label"].groupby(modes.to_numpy())
+    return {
+        str(mode): {"class": str(labels.iloc[0]), "images": len(labels)}
+        for mode, labels in held
+        if labels.nunique() == 1 and len(labels) >= _FEWEST_OF_A_MODE
+    }
 
 
 def domain_auc(small: NDArray[np.uint8], sides: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> dict[str, Any]:

@@ -174,3 +174,15 @@ def test_one_value_is_no_association(values: list[str | None]) -> None:
     labels = pd.Series((["a", "b"] * 10)[: len(values)], dtype=object)
     found = association(labels, pd.Series(values, dtype=object))
     assert found["cramers_v"] is None and found["always"] == {} and not found["refines"]
+
+
+def test_a_colour_mode_that_one_class_alone_has_is_named() -> None:
+    labels = ["a", "b"] * 30
+    rows = pd.DataFrame({"label": labels, "joined_group": [f"g{number}" for number in range(60)], "bytes": 1000})
+    rows = rows.assign(width=10, height=10, mode="L")
+    assert shortcut_aucs(rows)["modes_of_one_class"] == {}
+    rows.loc[[1, 3, 5, 7], "mode"] = "RGB"
+    rows.loc[[0, 1, 2, 3], "mode"] = rows.loc[[0, 1, 2, 3], "mode"] + ", page 1 of 2"
+    assert shortcut_aucs(rows)["modes_of_one_class"] == {"RGB": {"class": "b", "images": 4}}
+    rows.loc[8, "mode"] = "RGB"
+    assert shortcut_aucs(rows)["modes_of_one_class"] == {}
