@@ -23,7 +23,7 @@ class Mistake:
         row: of the predictions. ``kind``: ``false negative`` or ``false positive``.
         score: probability of the positive class.
         file: name of its picture, relative to the folder of mistakes.
-        predicted: the most probable class.
+        predicted: the most probable class; empty for two classes, where the score says it.
     """
 
     row: int
@@ -53,7 +53,7 @@ def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> li
     first = min(len(negatives), max(count - len(positives), count - count // 3))
     chosen = [(row, "false negative") for row in negatives[:first]]
     chosen += [(row, "false positive") for row in positives[: count - first]]
-    frame = predictions.frame
+    frame, several = predictions.frame, len(predictions.classes) > 2
     found = []
     for number, (row, kind) in enumerate(chosen):
         item = frame.iloc[int(row)]
@@ -67,7 +67,7 @@ def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> li
                 score=float(scores[row]),
                 kind=kind,
                 file=f"{number:02d}.png",
-                predicted=predictions.classes[int(predictions.decisions[int(row)])],
+                predicted=predictions.classes[int(predictions.decisions[int(row)])] if several else "",
             )
         )
     return found

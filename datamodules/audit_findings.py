@@ -44,7 +44,7 @@ def _parts(audit: dict[str, Any]) -> Finding | None:
     if len(audit["counts"]["parts"]) < 2:
         return None
     if overlap["n"]:
-        text = f"{_count(overlap['n'], group)} in several of training, validation and test: {_some(overlap['list'])}."
+        text = f"{_count(overlap['n'], group)} in several of training, validation and test: {_some(overlap['list'], total=overlap['n'])}."
         return _finding("parts", "alarm", f"A {group} is in two parts of the split", text, overlap["n"])
     text = f"None of the {audit['counts']['joined_groups']:,} {group}s, united over copies, is in two parts."
     return _finding("parts", "fine", f"No {group} is in two parts of the split", text)
@@ -90,7 +90,7 @@ def _official_groups(audit: dict[str, Any]) -> Finding | None:
         text = f"No {group} of the official test part occurs outside it, by the data set's own keys."
         return _finding("official_groups", "fine", f"The official split keeps {group}s apart", text)
     which = f"{_count(found['n'], group)} of the official test part ({_count(found['test_files'], 'image')})"
-    text = f"{which} also {_verb(found['n'], 'have')} images outside it: {_some(found['list'])}."
+    text = f"{which} also {_verb(found['n'], 'have')} images outside it: {_some(found['list'], total=found['n'])}."
     return _finding("official_groups", "alarm", f"The official split divides {group}s", text, found["n"])
 
 

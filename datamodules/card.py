@@ -116,7 +116,7 @@ def cautions(card: dict[str, Any], left_out: bool = True) -> list[str]:
         leak = card["leak"]
         lines.append(
             f"  LEAKY split (split.grouping=none): {leak['share']:.1%} of the test images show a {leak['unit']} that is also "
-            "in training; every figure of this run is too good"
+            "in training; every figure of this run may be too good"
         )
     if card["left_out_total"] and left_out:
         first = card["left_out"][0]
@@ -146,7 +146,7 @@ def unknown_groups(card: dict[str, Any]) -> list[dict[str, str]]:
     text = (
         f"{card['unknown_names']:,} of {total:,} file names follow no known pattern, so each of these images counts as a "
         f"{card['group_name']} of its own. If several show the same {card['group_name']}, the split leaks and every figure "
-        "here is too good."
+        "here may be too good."
     )
     return [{"level": "alarm", "title": f"The {card['group_name']}s are not known", "text": text}]
 

@@ -51,7 +51,7 @@ def _leak(metrics: Mapping[str, Any]) -> Worry | None:
         return None
     unit, share = leak["unit"], leak["share"] or 0.0
     text = (
-        f"{percent(share, 1)} of the test images show a {unit} that is also in training; every figure here is too good. "
+        f"{percent(share, 1)} of the test images show a {unit} that is also in training, so every figure here may be too good. "
         f"The split was made image by image on purpose (grouping: {leak['grouping']}), which puts "
         f"{leak['test_images_with_group_in_train']:,} of {leak['test_images']:,} test images beside training images of "
         f"the same {unit}. Use it to see what leakage does, never as a result."
@@ -66,7 +66,7 @@ def _shared_groups(val: Judged, test: Judged, group_name: str) -> Worry | None:
     some = ", ".join(shared[:3] + ["..."] * (len(shared) > 3))
     text = (
         f"On validation and on test: {plural(len(shared), group_name)} ({some}). The test set is not independent, "
-        f"and its figures are too good. Split by {group_name} and run again."
+        f"and its figures may be too good. Split by {group_name} and run again."
     )
     return worry("alarm", f"A {group_name} is on both sides of the split", text)
 

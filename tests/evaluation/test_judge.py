@@ -89,7 +89,7 @@ def test_a_leaky_split_is_the_first_worry(tmp_path: Path) -> None:
     worry = metrics["worries"][0]
     assert (worry["level"], worry["title"]) == ("alarm", "LEAKY split")
     assert (
-        "36.1 % of the test images show a lesion that is also in training; every figure here is too good"
+        "36.1 % of the test images show a lesion that is also in training, so every figure here may be too good"
         in worry["text"]
     )
     assert make(tmp_path, 2)["leak"] is None
