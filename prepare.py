@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from conf.cli import checked_config, stop
@@ -56,7 +56,7 @@ def prepare_data(settings: dict[str, Any], console: Console) -> PreparedData:
             console.print(line, markup=False)
     prepared = prepare(settings, progress)
     card = data_card(prepared, task, in_words(settings["imbalance"]))
-    console.print(f"\n[bold]{card['title']}[/bold]", highlight=False)
+    console.print(f"\n[bold]{escape(card['title'])}[/bold]", highlight=False)
     console.print(f"in {_short(prepared.root)}\n", markup=False, highlight=False)
     console.print(parts_table(card))
     console.print(f"split: {card['split']['method']}", markup=False, highlight=False)
@@ -78,24 +78,17 @@ def parts_table(card: dict[str, Any]) -> Table:
     Args:
         card: of :func:`datamodules.card.data_card`.
     """
-    group = f"{card['group_name']}s"
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")
     parts = ("train", "val", "test")
     for part in (*parts, "all"):
         table.add_column(part, justify="right")
-    counts = {(row["split"], row["class"]): row for row in card["counts"]}
-    classes = list(dict.fromkeys(row["class"] for row in card["counts"]))
-
-    def cells(rows: list[list[dict[str, Any]]], key: str) -> list[str]:
-        return [f"{sum(row[key] for row in part):,}" for part in rows]
-
-    for name in classes:
-        rows = [[counts[part, name]] for part in parts]
-        table.add_row(name, *cells([*rows, list(chain(*rows))], "images"))
-    every = [[counts[part, name] for name in classes] for part in parts]
-    table.add_row("[bold]images[/bold]", *cells([*every, list(chain(*every))], "images"))
-    table.add_row(group, *cells([*every, list(chain(*every))], "groups"))
+    counts = {(row["split"], row["class"]): row["images"] for row in card["counts"]}
+    for name in dict.fromkeys(row["class"] for row in card["counts"]):
+        images = [counts[part, name] for part in parts]
+        table.add_row(escape(name), *(f"{count:,}" for count in [*images, sum(images)]))
+    for title, key in (("[bold]images[/bold]", "images"), (f"{card['group_name']}s", "groups")):
+        table.add_row(title, *(f"{card['parts'][part][key]:,}" for part in (*parts, "all")))
     return table
 
 

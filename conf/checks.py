@@ -64,6 +64,16 @@ def classes_of(task: TaskConfig) -> tuple[list[str], list[str]]:
 
 def _task_problems(task: TaskConfig) -> list[tuple[str, Any, str]]:
     found: list[tuple[str, Any, str]] = []
+    if (task.group_pattern or task.group_table) and task.reader not in ("folders", "skin_cancer"):
+        key = "task.group_pattern" if task.group_pattern else "task.group_table"
+        rule = f"empty: the data set of task {task.name} says itself which images belong together"
+        found.append((key, getattr(task, key[5:]), rule + (" (table.group)" if task.reader == "table" else "")))
+    if task.policies and (task.classes or task.positive):
+        key = "task.classes" if task.classes else "task.positive"
+        rule = f"left out: classes come from task.labels, one of {', '.join(task.policies)}"
+        found.append((key, getattr(task, key[5:]), rule))
+    if task.labels and not task.policies:
+        found.append(("task.labels", task.labels, "empty: this task has no label policies; give task.classes"))
     if task.policies and task.labels not in task.policies:
         found.append(("task.labels", task.labels, "one of " + ", ".join(task.policies)))
         return found
@@ -94,6 +104,10 @@ def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
         found.append(("split.fold", split.fold, f"below split.folds={split.folds} (folds are counted from 0)"))
     if split.file is not None and split.kind not in ("auto", "predefined"):
         found.append(("split.kind", split.kind, "auto or predefined where split.file is given"))
+    if split.file is not None and (data.per_class is not None or data.fraction is not None):
+        key = "data.per_class" if data.per_class is not None else "data.fraction"
+        value = getattr(data, key[5:])
+        found.append((key, value, "null where split.file is given; mark images as unused in the file"))
     if split.file is not None and split.grouping == "none":
         found.append(("split.grouping", "none", "group where split.file is given"))
     chosen = [f"imbalance.{name}" for name in ("class_weights", "weighted_sampler") if getattr(imbalance, name)]

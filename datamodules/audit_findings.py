@@ -44,7 +44,8 @@ def _parts(audit: dict[str, Any]) -> Finding | None:
     if len(audit["counts"]["parts"]) < 2:
         return None
     if overlap["n"]:
-        text = f"{_count(overlap['n'], group)} in several of training, validation and test: {_some(overlap['list'], total=overlap['n'])}."
+        some = _some(overlap["list"], total=overlap["n"])
+        text = f"{_count(overlap['n'], group)} in several of training, validation and test: {some}."
         return _finding("parts", "alarm", f"A {group} is in two parts of the split", text, overlap["n"])
     text = f"None of the {audit['counts']['joined_groups']:,} {group}s, united over copies, is in two parts."
     return _finding("parts", "fine", f"No {group} is in two parts of the split", text)

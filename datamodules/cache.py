@@ -64,7 +64,10 @@ def _complete(path: Path, key: str, shape: tuple[int, ...]) -> bool:
     record = path.with_suffix(".json")
     if not (path.is_file() and record.is_file()):
         return False
-    facts = json.loads(record.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:  # damaged; the array is then made again
+        return False
     return bool(
         facts.get("key") == key and facts.get("shape") == list(shape) and facts.get("bytes") == path.stat().st_size
     )

@@ -40,6 +40,12 @@ def data_card(prepared: PreparedData, task: dict[str, Any], imbalance: str = "no
                     str(value): int(number) for value, number in rows["subtype"].value_counts().items()
                 }
             counts.append(count)
+    parts = {
+        part: {"images": len(rows), "groups": int(rows["group_id"].nunique())}
+        for part, rows in [(part, frame[frame["part"] == part]) for part in ("train", "val", "test")]
+    }
+    used = frame[frame["part"] != "unused"]
+    parts["all"] = {"images": len(used), "groups": int(used["group_id"].nunique())}
     repeated = frame["sha256"].value_counts()
     repeated = repeated[repeated > 1]
     unnamed = int((frame["subtype"] == "unknown").sum()) if "subtype" in frame else 0
@@ -61,6 +67,7 @@ def data_card(prepared: PreparedData, task: dict[str, Any], imbalance: str = "no
         "imbalance": imbalance,
         "leak": prepared.leak,
         "counts": counts,
+        "parts": parts,  # a group may have images of several classes, so these are no sums of the counts
         "left_out": [{"path": item.path, "reason": item.reason} for item in manifest.left_out[:_LISTED]],
         "left_out_total": len(manifest.left_out),
         "left_out_reasons": reasons(manifest.left_out),
@@ -79,7 +86,7 @@ def describe(card: dict[str, Any]) -> list[str]:
     lines = []
     for part in ("train", "val", "test"):
         rows = [count for count in card["counts"] if count["split"] == part]
-        images, groups = (sum(row[name] for row in rows) for name in ("images", "groups"))
+        images, groups = (card["parts"][part][name] for name in ("images", "groups"))
         by_class = ", ".join(f"{row['images']:,} {row['class']}" for row in rows)
         lines.append(f"  {part:<5} {images:6,} images: {by_class}; {groups:,} {card['group_name']}s")
     if card["unused"]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from datamodules.errors import DataError
 from datamodules.grouping import united_groups
+from datamodules.images import IMAGE_SUFFIXES
 from datamodules.listing import (
     PART_NAMES,
     About,
@@ -18,6 +20,7 @@ from datamodules.listing import (
     contents_of,
     hidden,
     image_files,
+    present,
     read_table,
 )
 from datamodules.manifest import LeftOut
@@ -65,6 +68,7 @@ def list_folders(given: Path, dataset: str, *, group_pattern: str = "", group_ta
     left_out: list[LeftOut] = []
     rows: list[dict[str, str]] = []
     parts = _parts(root)
+    _list_strays(root, [folder for folder, _ in parts], left_out)
     for folder, split in parts or [(root, "")]:
         for entry in sorted(os.scandir(folder), key=lambda item: item.name):
             if entry.is_dir() and not hidden(entry.name):
@@ -83,12 +87,12 @@ def list_folders(given: Path, dataset: str, *, group_pattern: str = "", group_ta
     if dataset == "skin_cancer" or (dataset not in ABOUT and not group_pattern):
         frame["group_id"] = frame["path"]  # numbers start anew in every folder, so a name says nothing
     if group_pattern:
-        frame["group_id"] = _matched(frame["path"], group_pattern)
-        about = About(
-            about.title, about.licence, about.citation, f"part of the path that matches {group_pattern}", about.notes
-        )
+        frame["group_id"], rule = _matched(frame["path"], group_pattern)
+        about = replace(about, group_rule=rule)
     if group_table:
-        frame["group_id"] = _joined(frame, Path(group_table))
+        frame["group_id"], known = _joined(frame, Path(group_table))
+        rule = f"{Path(group_table).name}, which knows {known:,} of {len(frame):,} files; for the others: {about.group_rule}"
+        about = replace(about, group_rule=rule)
     return Listing(root, frame, about, left_out)
 
 
@@ -112,6 +116,20 @@ def find_root(given: Path) -> Path:
     return given
 
 
+def _list_strays(root: Path, parts: list[Path], left_out: list[LeftOut]) -> None:
+    """Images and folders that lie where no class can be told: beside the classes, or beside train and test."""
+    for folder in [root, *parts]:
+        for entry in sorted(os.scandir(folder), key=lambda item: item.name):
+            path = Path(entry.path)
+            beside = folder == root and parts and path not in parts
+            if hidden(entry.name) or (entry.is_dir() and not beside):
+                continue
+            if entry.is_dir():
+                left_out.append(LeftOut(f"{entry.name}/", "a folder beside train and test is not read"))
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                left_out.append(LeftOut(path.relative_to(root).as_posix(), "an image outside the class folders"))
+
+
 def _parts(folder: Path) -> list[tuple[Path, str]]:
     """Sub-folders that are train, validation or test, if train is among them."""
     found = [
@@ -120,6 +138,8 @@ def _parts(folder: Path) -> list[tuple[Path, str]]:
     found = sorted((path, part) for path, part in found if part)
     names = [part for _, part in found]
     if "train" not in names:
+        if set(names) == {"val", "test"}:
+            raise DataError(f"{folder}: there are folders for validation and test, but none for training (train).")
         return []
     if len(set(names)) < len(names):
         raise DataError(
@@ -128,7 +148,8 @@ def _parts(folder: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _matched(paths: pd.Series, pattern: str) -> pd.Series:
+def _matched(paths: pd.Series, pattern: str) -> tuple[pd.Series, str]:
+    """The group of each path, and the rule with the number of files that it fits; other files are their own group."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -137,21 +158,37 @@ def _matched(paths: pd.Series, pattern: str) -> pd.Series:
         raise DataError(
             f"task.group_pattern={pattern}: it needs a part named group, for example (?P<group>patient\\d+)."
         )
-    found = paths.map(lambda path: match["group"] if (match := compiled.search(os.path.splitext(path)[0])) else None)
-    if found.isna().all():
+
+    def group_of(path: str) -> str | None:
+        match = compiled.search(os.path.splitext(path)[0])
+        return (match["group"] or None) if match else None
+
+    found = paths.map(group_of)
+    fits = int(found.notna().sum())
+    if not fits:
         raise DataError(
             f"task.group_pattern={pattern}: it fits none of the {len(paths):,} files, for example {paths.iloc[0]}."
         )
-    return found.where(found.notna(), paths)
+    rule = f"part of the path that matches {pattern}, which fits {fits:,} of {len(paths):,} files"
+    return found.where(found.notna(), paths), rule
 
 
-def _joined(frame: pd.DataFrame, table: Path) -> list[str]:
-    """Groups united with the lesions and patients that a table knows, by file name."""
+def _joined(frame: pd.DataFrame, table: Path) -> tuple[list[str], int]:
+    """Groups united with the lesions and patients that a table knows, by file name; and how many files it knows."""
     rows = read_table(table)
     keys = [name for name in ("lesion_id", "patient_id") if name in rows.columns]
     id_column = next((name for name in ("image_id", "isic_id") if name in rows.columns), None)
     if not keys or id_column is None:
-        raise DataError(f"task.group_table={table}: needs image_id or isic_id, and lesion_id or patient_id.")
+        raise DataError(
+            f"task.group_table={table}: needs image_id or isic_id, and lesion_id or patient_id; it has {', '.join(rows.columns)}."
+        )
     rows = rows.drop_duplicates(id_column).set_index(id_column)
     stems = frame["path"].map(lambda path: Path(path).stem)
-    return united_groups(frame["group_id"].tolist(), *(stems.map(rows[name]).fillna("").tolist() for name in keys))
+    known = int(stems.isin(rows.index).sum())
+    if not known:
+        raise DataError(
+            f"task.group_table={table}: none of its {len(rows):,} ids is the name "
+            f"of an image without suffix (such as {stems.iloc[0]})."
+        )
+    columns = [present(stems.map(rows[name]).fillna("")).tolist() for name in keys]
+    return united_groups(frame["group_id"].tolist(), *columns), known

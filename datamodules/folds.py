@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -65,13 +63,16 @@ def scarce_classes(labels: pd.Series, groups: pd.Series, count: int) -> dict[str
     return {str(name): int(number) for name, number in per_class.items() if number < count}
 
 
-def too_few_groups(scarce: dict[str, int], key: str, value: float, count: int, group_name: str) -> DataError:
+def too_few_groups(
+    scarce: dict[str, int], key: str, value: float, count: int, group_name: str, *, hopeless: bool = False
+) -> DataError:
     """The error of a class that cannot be cut as asked, with what would work.
 
     Args:
         scarce: of :func:`scarce_classes`.
         key, value: the setting that asked for ``count`` groups.
         group_name: what a group is called.
+        hopeless: fewer than two classes would be left to be judged without these.
     """
     name, fewest = min(scarce.items(), key=lambda item: item[1])
     others = f" (and {len(scarce) - 1} more classes)" if len(scarce) > 1 else ""
@@ -79,8 +80,10 @@ def too_few_groups(scarce: dict[str, int], key: str, value: float, count: int, g
         f"class {name} has only {fewest} {group_name}{'' if fewest == 1 else 's'} to split{others}; {key}={value:g} needs at "
         f"least {count}. What works: "
     )
-    ways = ["more images of it", "split.rare_classes=train (it is then trained on, but not judged)"]
+    ways = ["more images of it"]
+    if not hopeless:
+        ways.append("split.rare_classes=train (it is then trained on, but not judged)")
     if fewest >= 2:
-        larger = f"{fewest}" if key == "split.folds" else f"{min(0.5, math.ceil(100 / fewest) / 100):g}"
+        larger = f"{fewest}" if key == "split.folds" else f"{1 / fewest:.3g}"
         ways.insert(0, f"{key}={larger}")
     return DataError(text + ", or ".join(ways) + ".")

@@ -56,7 +56,7 @@ def list_ham10000(given: Path) -> Listing:
     sites = {"source_site": frame["dataset"]} if "dataset" in frame else {}
     listed = pd.DataFrame(
         {
-            **{"image_id": frame["image_id"], "path": frame["path"], "label": frame["dx"].str.lower()},
+            **{"image_id": frame["image_id"], "path": frame["path"], "label": frame["dx"]},
             **{"group_id": frame["lesion_id"], "split": "", "age": frame["age"], "age_band": age_band(frame["age"])},
             **{"sex": known(frame["sex"]), "site": known(frame["localization"]), "dx_type": known(frame["dx_type"])},
             **sites,
@@ -88,8 +88,9 @@ def _metadata(given: Path) -> tuple[Path, pd.DataFrame]:
 
 def _valid_rows(table: Path, rows: pd.DataFrame, left_out: list[LeftOut]) -> pd.DataFrame:
     rows = rows.assign(**{name: rows[name].str.strip() for name in COLUMNS})
+    rows["dx"] = rows["dx"].str.lower()
     foreign = ~rows["lesion_id"].str.fullmatch(r"HAM_\d{7}") | ~rows["image_id"].str.fullmatch(r"ISIC_\d{7}")
-    foreign |= ~rows["dx"].str.lower().isin(DIAGNOSES)
+    foreign |= ~rows["dx"].isin(DIAGNOSES)
     reason = f"{table.name}: not a row of HAM10000 (HAM_nnnnnnn, ISIC_nnnnnnn, dx one of {', '.join(DIAGNOSES)})"
     left_out.extend(LeftOut(str(name), reason) for name in rows["image_id"][foreign])
     rows = rows[~foreign].drop_duplicates(ignore_index=True)

@@ -20,6 +20,7 @@ from datamodules.listing import (
     contents_of,
     files_below,
     known,
+    present,
     read_table,
     with_images,
 )
@@ -82,6 +83,7 @@ def _metadata(given: Path) -> tuple[Path, pd.DataFrame]:
     for file in sorted(tables, key=lambda path: ("metadata" not in path.name.lower(), len(path.parts), str(path))):
         rows = read_table(file)
         if "isic_id" in rows.columns:
+            rows["isic_id"] = rows["isic_id"].str.strip()
             if not {"diagnosis_1", "diagnosis"} & set(rows.columns):
                 raise DataError(
                     f"{file}: no column diagnosis_1 (new schema) or diagnosis (old schema); the label is derived from the "
@@ -93,7 +95,11 @@ def _metadata(given: Path) -> tuple[Path, pd.DataFrame]:
 
 def is_isic_export(given: Path) -> bool:
     """Whether a folder looks like an export of the archive: a CSV at its top that has the column ``isic_id``."""
-    return given.is_dir() and any("isic_id" in read_table(file).columns for file in sorted(given.glob("*.csv")))
+    for file in sorted(given.glob("*.csv")) if given.is_dir() else []:
+        with file.open(encoding="utf-8-sig", errors="replace") as opened:
+            if "isic_id" in opened.readline():
+                return True
+    return False
 
 
 def _used(rows: pd.DataFrame, table: Path, left_out: list[LeftOut]) -> pd.DataFrame:
@@ -116,10 +122,7 @@ def _used(rows: pd.DataFrame, table: Path, left_out: list[LeftOut]) -> pd.DataFr
 
 
 def _text(rows: pd.DataFrame, name: str) -> pd.Series:
-    if name not in rows.columns:
-        return pd.Series("", index=rows.index, dtype=object)
-    text = rows[name].fillna("").astype(str).str.strip()
-    return text.where(~text.str.lower().isin(["nan", "none", "null"]), "")
+    return present(rows[name]) if name in rows.columns else pd.Series("", index=rows.index, dtype=object)
 
 
 def _site(rows: pd.DataFrame) -> pd.Series:

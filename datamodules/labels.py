@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pandas as pd
 
 from datamodules.errors import DataError
@@ -78,11 +81,18 @@ def ask_for_classes(labels: pd.Series, root: str) -> DataError:
 
 def overrides_for(classes: list[str], positive: list[str]) -> str:
     """The two settings as they are typed in a shell."""
-    return f"'task.classes=[{','.join(map(_typed, classes))}]' 'task.positive=[{','.join(map(_typed, positive))}]'"
+    texts = (f"{key}=[{','.join(map(_typed, names))}]" for key, names in (("classes", classes), ("positive", positive)))
+    return " ".join(
+        f"'{text}'" if "'" not in text else shlex.quote(text) for text in (f"task.{text}" for text in texts)
+    )
 
 
 def _typed(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").replace(" ", "").isalnum() and name.isascii() else f'"{name}"'
+    """A name as Hydra reads it back as text: quoted unless it can be nothing else than a word."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_ -]*", name) and name.lower() not in ("null", "true", "false", "nan", "inf"):
+        return name
+    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + (r"\"" if match[2] else ""), name)
+    return f'"{escaped}"'
 
 
 def _plain(label: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import itertools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ PART_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _COPY = re.compile(r"^(?P<stem>.+?) ?\((?P<number>\d+)\)$")
+_MISSING = ("", "na", "n/a", "nan", "none", "null", "unknown", "-")
 _AGE_EDGES = (0, 20, 40, 60, 80)
 
 
@@ -83,9 +86,19 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX" or name.lower() in ("thumbs.db", "desktop.ini")
 
 
+def _stop(error: OSError) -> NoReturn:
+    raise DataError(
+        f"{error.filename}: the folder cannot be read ({error.strerror}). Allow reading it, or move it away."
+    ) from error
+
+
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder, sorted, without hidden ones; links to folders are not followed."""
-    for where, folders, names in os.walk(folder):
+    """All files below a folder, sorted, without hidden ones; links to folders are not followed.
+
+    Raises:
+        DataError: if a folder cannot be read.
+    """
+    for where, folders, names in os.walk(folder, onerror=_stop):
         folders[:] = sorted(name for name in folders if not hidden(name))
         for name in sorted(names):
             if not hidden(name):
@@ -99,6 +112,11 @@ def image_files(folder: Path, root: Path, left_out: list[LeftOut], *, others: bo
     a file manager made (``name (1).jpg`` beside ``name.jpg``) is left out as well.
     """
     found = []
+    for where, folders, _ in os.walk(folder):
+        linked = [Path(where) / name for name in folders if os.path.islink(Path(where) / name)]
+        left_out.extend(
+            LeftOut(f"{path.relative_to(root).as_posix()}/", "a linked folder is not followed") for path in linked
+        )
     for file in files_below(folder):
         path = file.relative_to(root).as_posix()
         copy = _COPY.match(file.stem)
@@ -107,11 +125,19 @@ def image_files(folder: Path, root: Path, left_out: list[LeftOut], *, others: bo
         elif not looks_like_image(file):
             if others:
                 left_out.append(LeftOut(path, f"not an image file (suffix '{file.suffix}')"))
-        elif copy and file.with_stem(copy["stem"]).is_file():
-            left_out.append(LeftOut(path, f"a file manager's copy of {copy['stem']}{file.suffix}"))
+        elif copy and _same_content(file, file.with_stem(copy["stem"])):
+            left_out.append(LeftOut(path, f"a copy that a file manager made (of {copy['stem']}{file.suffix})"))
         else:
             found.append(file)
     return found
+
+
+def _same_content(copy: Path, original: Path) -> bool:
+    """Names such as ``a (1).jpg`` are also given to different pictures of a series."""
+    try:
+        return filecmp.cmp(copy, original, shallow=False)
+    except OSError:
+        return False
 
 
 def images_by_stem(root: Path, left_out: list[LeftOut]) -> dict[str, str]:
@@ -152,10 +178,16 @@ def age_band(age: pd.Series) -> pd.Series:
     return bands.astype(object).where(bands.notna(), "unknown").astype(str)
 
 
+def present(column: pd.Series) -> pd.Series:
+    """Text without the words that spreadsheets and programs write for a missing value."""
+    text = column.fillna("").astype(str).str.strip()
+    return text.where(~text.str.lower().isin(_MISSING), "")
+
+
 def known(column: pd.Series) -> pd.Series:
     """Text in lower case, ``unknown`` where it is missing."""
-    text = column.fillna("").astype(str).str.strip().str.lower()
-    return text.where(~text.isin(["", "nan", "none", "null"]), "unknown")
+    text = present(column).str.lower()
+    return text.where(text != "", "unknown")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -168,6 +200,7 @@ def read_table(path: Path) -> pd.DataFrame:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline()
         separator = max((",", "\t", ";"), key=first.count)
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        rows = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        return rows.rename(columns=str.strip)
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error}). Save it as CSV in UTF-8.") from error

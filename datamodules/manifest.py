@@ -71,7 +71,8 @@ class Manifest:
         """Hash over ids, contents, labels, groups and official splits, independent of the order of rows."""
         columns = ["image_id", "sha256", "label", "group_id", "split"]
         lines = sorted(map("\t".join, zip(*(self.frame[name].astype(str).tolist() for name in columns), strict=True)))
-        return hashlib.sha256("\n".join([*self.classes, *lines]).encode()).hexdigest()
+        text = "\n".join([*self.classes, *lines])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     @cached_property
     def targets(self) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,10 @@ def prepare(settings: dict[str, Any], progress: Progress = silent) -> PreparedDa
     home, is_phantom = writable(Path(data["prepared"])), data["source"] == "phantom"
     root = phantom_root(task, data, home, progress) if is_phantom else Path(data["root"])
     columns = phantom_columns() if is_phantom and task["reader"] == "table" else settings["table"]
+    if not is_phantom and home.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"{home}: this folder lies inside the data set, which is only read. Set FIRSTREAD_HOME to a folder outside {root}."
+        )
     listing = list_images(task, columns, root)
     if not task["classes"]:
         raise ask_for_classes(listing.frame["label"], str(root))
@@ -187,7 +192,9 @@ def _duplicates(
     memory = folder / f"near-duplicates-v{_PAIRS_VERSION}-{digest}.csv"
     if not data["near_duplicates"]:
         return small, near_duplicates(small[:0])
-    if not memory.is_file():
+    try:
+        return small, pd.read_csv(memory)
+    except (OSError, ValueError):  # not there yet, or damaged
         with progress("comparing images", len(small)) as advance:
             save_csv(near_duplicates(small, on_image=advance), memory)
     return small, pd.read_csv(memory)
@@ -208,10 +215,14 @@ def _audit(
     group_name: str,
 ) -> dict[str, Any]:
     """The audit of this data set and split, computed once."""
-    key = f"{manifest.sha256}{splits.sha256}{len(manifest.left_out)}{len(pairs)}"
+    described = manifest.frame[["image_id", *manifest.subgroup_columns]].astype(str)
+    facts = int(pd.util.hash_pandas_object(described, index=False).sum())
+    key = f"{manifest.sha256} {splits.sha256} {len(manifest.left_out)} {len(pairs)} {facts}"
     path = folder / "audit" / f"audit-v{_AUDIT_VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if path.is_file():
+    try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # not there yet, or damaged
+        pass
     audit = audit_dataset(
         with_parts(listed, pairs, manifest, splits),
         small,
@@ -243,7 +254,8 @@ def with_parts(listed: pd.DataFrame, pairs: pd.DataFrame, manifest: Manifest, sp
 
 def reasons(left_out: tuple[LeftOut, ...]) -> dict[str, int]:
     """How many files were left out for each kind of reason, most frequent first."""
-    kinds = pd.Series([item.reason.split(" (")[0].split("'")[0].strip(" :;,") for item in left_out], dtype=object)
+    shortened = (re.sub(r"'[^']*'", "...", item.reason) for item in left_out)
+    kinds = pd.Series([reason.split(" (")[0].split(";")[0].split(":")[0] for reason in shortened], dtype=object)
     return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
 
 

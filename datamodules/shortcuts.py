@@ -158,13 +158,16 @@ def _told_apart(
 
     leaf = max(1, min(_SMALLEST_LEAF, len(features) // 40))
     forest = RandomForestClassifier(_TREES, min_samples_leaf=leaf, random_state=seed, class_weight="balanced")
-    scores = _cross_validated(forest, features, labels.to_numpy(dtype=str), groups, seed)
+    # Numbers, not names: scikit-learn would read a class called "0" as a number.
+    number_of = {name: number for number, name in enumerate(classes)}
+    scores = _cross_validated(forest, features, labels.map(number_of).to_numpy(dtype=np.int64), groups, seed)
     if scores is None:
         return None
     by_class = {name: _auc(labels.to_numpy() == name, scores[:, number]) for number, name in enumerate(classes)}
     auc = float(np.mean(list(by_class.values())))
     fewest = int(groups.groupby(labels).nunique().min())
-    error = _standard_error(auc, fewest, groups.nunique() - fewest)
+    # A group may have images of several classes; it then counts on both sides.
+    error = _standard_error(auc, fewest, max(1, groups.nunique() - fewest))
     return {"auc": round(auc, 4), "standard_error": error, "by_class": by_class}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataChangedError, DataError
 from datamodules.index import save_csv
+from datamodules.listing import read_table
 from datamodules.manifest import Manifest
 from datamodules.splits import COLUMNS, PARTS, SplitPlan, Splits, assigned_rows, make_splits
 
@@ -63,7 +65,7 @@ def read_splits(path: Path, manifest: Manifest) -> Splits:
     if splits.sha256 != record.get("split_sha256"):
         settings = {**settings, "method": "edited by hand; it was made as: " + str(settings.get("method"))}
         splits = Splits(current, manifest.sha256, settings)
-    _require_classes(path, current, manifest.classes)
+    _require_classes(path, current, manifest.classes, set(settings.get("rare", [])))
     return splits
 
 
@@ -79,10 +81,7 @@ def own_splits(manifest: Manifest, path: Path, pool: str) -> Splits:
     Raises:
         LeakError: if a group lies in two parts. DataError: if the file cannot be used; says why.
     """
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"split.file={path}: cannot be read ({error}).") from error
+    rows = read_table(path)
     if not {"image_id", "split"} <= set(rows.columns):
         raise DataError(
             f"split.file={path}: needs the columns image_id and split; it has {', '.join(map(str, rows.columns))}."
@@ -124,13 +123,16 @@ def _require_locked(path: Path, part: NDArray[np.object_], manifest: Manifest) -
         raise DataError(f"{path}: the official test part is locked, but the file moves images into or out of it.")
 
 
-def _require_classes(path: Path, current: pd.DataFrame, classes: tuple[str, ...]) -> None:
+def _require_classes(path: Path, current: pd.DataFrame, classes: tuple[str, ...], rare: Set[str] = frozenset()) -> None:
+    """Every class is trained on, and all but the rare ones are validated; a test part may lack one of many."""
     for part in ("train", "val", "test"):
-        absent = sorted(set(classes) - set(current["label"][current["split"] == part]))
-        if absent and (part != "test" or len(absent) == len(classes)):
-            raise DataError(
-                f"{path}: the {part} part has no image of class {' and '.join(absent)}. Edit the file again."
-            )
+        absent = set(classes) - set(current["label"][current["split"] == part])
+        absent -= rare if part != "train" else set()
+        if part == "test" and len(classes) > 2 and len(classes) - len(absent) >= 2:
+            continue
+        if absent:
+            names = " and ".join(sorted(absent))
+            raise DataError(f"{path}: the {part} part has no image of class {names}. Every class is needed there.")
 
 
 def obtain_splits(manifest: Manifest, folder: Path, plan: SplitPlan, *, refresh: bool = False) -> Splits:

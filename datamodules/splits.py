@@ -61,7 +61,7 @@ class Splits:
     def sha256(self) -> str:
         """Hash over image ids and their parts, independent of the order of rows."""
         pairs = sorted(map("\t".join, zip(self.frame["image_id"], self.frame["split"], strict=True)))
-        return hashlib.sha256("\n".join(pairs).encode()).hexdigest()
+        return hashlib.sha256("\n".join(pairs).encode(errors="surrogateescape")).hexdigest()
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Row numbers of one part, ascending, in the order of the manifest that this object was made for."""
@@ -109,6 +109,11 @@ class SplitPlan:
         """
         there = set(official) - {""}
         kind = self.kind
+        if kind == "auto" and there == {"train", "val"}:
+            raise DataError(
+                "the data set has a training and a validation part, but no test part. Use split.kind=random, which pools both "
+                "and cuts all three parts, or name the part that is to be kept for the end test."
+            )
         if kind == "auto":
             kind = "predefined" if there == {"train", "val", "test"} else "official" if "test" in there else "random"
         needed = {"official": {"test"}, "predefined": {"train", "val", "test"}}.get(kind, set())
@@ -192,12 +197,15 @@ def _folds(
 ) -> NDArray[np.int64]:
     """Number of the fold of every row inside; -1 outside, and for groups of classes too rare to be split (added to ``rare``)."""
     rows = np.flatnonzero(inside)
-    scarce = scarce_classes(frame["label"].iloc[rows], units.iloc[rows], count)
-    if scarce and plan.rare_classes == "error":
-        raise too_few_groups(scarce, key, getattr(plan, key.removeprefix("split.")), count, plan.group_name)
-    rare |= set(scarce)
-    kept = set(units.iloc[rows][frame["label"].iloc[rows].isin(scarce).to_numpy()])
-    rows = rows[~units.iloc[rows].isin(kept).to_numpy()]
+    asked = getattr(plan, key.removeprefix("split."))
+    # Groups of a rare class may hold images of another one, which then has fewer groups left, and so on.
+    while scarce := scarce_classes(frame["label"].iloc[rows], units.iloc[rows], count):
+        left = frame["label"].iloc[rows].nunique() - len(scarce)
+        if plan.rare_classes == "error" or left < 2:
+            raise too_few_groups(scarce, key, asked, count, plan.group_name, hopeless=left < 2)
+        rare |= set(scarce)
+        kept = set(units.iloc[rows][frame["label"].iloc[rows].isin(scarce).to_numpy()])
+        rows = rows[~units.iloc[rows].isin(kept).to_numpy()]
     fold = np.full(len(frame), -1, dtype=np.int64)
     fold[rows] = grouped_folds(finest_strata(frame.iloc[rows], count), units.iloc[rows], count, plan.seed)
     return fold

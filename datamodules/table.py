@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,29 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import DataError
-from datamodules.listing import PART_NAMES, About, Listing, MissingDataError, contents_of, known, read_table
+from datamodules.listing import PART_NAMES, About, Listing, MissingDataError, contents_of, known, present, read_table
 from datamodules.manifest import LeftOut
+
+# Names of columns that the preparation makes itself; a subgroup of such a name gets the prefix own_.
+RESERVED = frozenset(
+    (
+        *(
+            "image_id",
+            "path",
+            "label",
+            "group_id",
+            "split",
+            "sha256",
+            "size",
+            "bytes",
+            "width",
+            "height",
+            "mode",
+            "age",
+        ),
+        *("patient", "error", "official", "part", "reason", "joined_group", "true_group"),
+    )
+)
 
 
 def list_table(given: Path, columns: Mapping[str, Any]) -> Listing:
@@ -35,12 +57,14 @@ def list_table(given: Path, columns: Mapping[str, Any]) -> Listing:
         empty = rows[named[key]].str.strip() == ""
         if empty.any():
             raise DataError(f"{table}: column {named[key]} is empty in line {int(np.argmax(empty)) + 2}.")
-    paths = rows[named["path"]].str.strip().str.replace("\\", "/", regex=False)
+    if rows.empty:
+        raise DataError(f"{table}: the table has a header and no rows.")
+    paths = rows[named["path"]].str.strip().str.replace("\\", "/", regex=False).map(posixpath.normpath)
     frame = pd.DataFrame({"image_id": paths, "path": paths, "label": rows[named["label"]].str.strip()})
     frame["group_id"] = _groups(rows, named.get("group"), paths)
     frame["split"] = _splits(table, rows, named["split"]) if "split" in named else ""
     for name in columns["subgroups"]:
-        frame[name] = known(rows[name])
+        frame[f"own_{name}" if name in RESERVED else name] = known(rows[name])
     left_out: list[LeftOut] = []
     frame = _once(table, frame, left_out)
     there = frame["path"].map(lambda path: (given / path).is_file())
@@ -85,10 +109,10 @@ def _require(table: Path, rows: pd.DataFrame, wanted: list[tuple[str, str]]) -> 
 
 
 def _groups(rows: pd.DataFrame, column: str | None, paths: pd.Series) -> pd.Series:
-    """The group of each row; a row without one is a group of its own."""
+    """The group of each row; a row without one (empty, NA, unknown) is a group of its own."""
     if column is None:
         return paths
-    groups = rows[column].str.strip()
+    groups = present(rows[column])
     return groups.where(groups != "", "image-" + paths)
 
 

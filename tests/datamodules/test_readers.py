@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,16 @@ def test_two_folders_of_the_same_part_are_refused(tmp_path: Path) -> None:
 
 def test_copies_of_a_file_manager_and_other_files_are_listed(tmp_path: Path) -> None:
     root = make_folders(tmp_path, ["Train", "Test"], ["nevus", "melanoma"])
-    write_image(root / "Train" / "nevus" / "1(1).jpg", 99)
+    first = next((root / "Train" / "nevus").glob("*.jpg"))
+    shutil.copy(first, first.with_stem(f"{first.stem}(1)"))
+    write_image(first.with_stem(f"{first.stem} (2)"), 99)  # another picture of a series that is named so
     write_image(root / "Train" / "nevus" / "lone (2).jpg", 98)
     (root / "Train" / "nevus" / "notes.txt").write_text("x")
     (root / "Train" / "nevus" / ".DS_Store").write_text("x")
     left_out = {item.path: item.reason for item in list_folders(root, "isic9").left_out}
-    assert set(left_out) == {"Train/nevus/1(1).jpg", "Train/nevus/notes.txt"}
-    assert "copy of 1.jpg" in left_out["Train/nevus/1(1).jpg"]
+    copy = f"Train/nevus/{first.stem}(1).jpg"
+    assert set(left_out) == {copy, "Train/nevus/notes.txt"}
+    assert f"(of {first.name})" in left_out[copy]
 
 
 def test_groups_come_from_a_pattern_or_a_table(tmp_path: Path) -> None:
