@@ -39,7 +39,7 @@ def prepare_data(settings: dict[str, Any], console: Console) -> PreparedData:
     """
     from datamodules.audit import describe_audit
     from datamodules.audit_page import write_audit_page
-    from datamodules.card import cautions, data_card, write_metadata
+    from datamodules.card import cautions, data_card, write_copies, write_metadata
     from datamodules.download import download_dataset
     from datamodules.download_plan import plan_from
     from datamodules.errors import DataError
@@ -64,6 +64,7 @@ def prepare_data(settings: dict[str, Any], console: Console) -> PreparedData:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _write_json(card, prepared.task_folder / "data_card.json")
     write_metadata(prepared)
+    write_copies(prepared)
     console.print(f"\nprepared: {_short(prepared.task_folder)}", markup=False, highlight=False)
     if settings["audit"]:
         page = prepared.task_folder / "audit" / "audit.html"

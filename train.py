@@ -225,7 +225,7 @@ def _score(
 
 def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept: RunCallbacks) -> dict[str, Any]:
     """metrics.json, from the predictions files."""
-    from datamodules.card import unknown_groups
+    from datamodules.card import worries_of_data
     from datamodules.thumbnails import thumbnails
     from evaluation.judge import Thumbnails, judge_run
 
@@ -255,7 +255,8 @@ def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept:
         subgroup_columns=manifest.subgroup_columns,
     )
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
-    metrics["worries"][:0] = unknown_groups(card)
+    leaky = 1 if prepared.leak else 0  # that comes first
+    metrics["worries"][leaky:leaky] = worries_of_data(card)
     _write_json(metrics, folder / "metrics.json")
     return metrics
 

@@ -113,8 +113,8 @@ def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
     chosen = [f"imbalance.{name}" for name in ("class_weights", "weighted_sampler") if getattr(imbalance, name)]
     chosen += ["imbalance.logit_adjustment"] if imbalance.logit_adjustment > 0 else []
     if len(chosen) > 1:
-        rule = "alone: each corrects for the same class frequencies, and two of them correct twice"
-        found.append((" and ".join(chosen), "on", rule))
+        rule = "the only correction: each is for the same class frequencies, and two of them correct twice"
+        found.append((f"{chosen[0]} with {chosen[1]}", getattr(imbalance, chosen[1][10:]), rule))
     return found
 
 

@@ -90,6 +90,7 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...], program: 
         "  python prepare.py ...          the same groups and keys; download, check, audit and split, no training",
         "  tensorboard --logdir runs      learning curves, mistakes and HPARAMS of all runs",
         "  FIRSTREAD_DATA, FIRSTREAD_HOME folders of the data sets and of prepared splits and caches",
+        "  docs/configuration.md          every key, also those of split, imbalance, table and evaluation",
         "  docs/getting-started.md        the first hour",
     ]
     return "\n".join(lines)

@@ -99,9 +99,10 @@ def _print(rows: list[dict[str, Any]], folder: Path) -> None:
         figures = (_figure(row[name]) for name in FIGURES)
         table.add_row(row["run"], differs, *figures, f"{row['threshold']:.4g}", str(row["best epoch"]))
     finished = [row for row in rows if row["status"] != FAILED]
-    if len(finished) > 1 and len({str(row["seed"]) for row in finished}) == len(finished):
+    repeated = _repeated_over(finished)
+    if repeated:
         table.add_row(
-            "", "mean (sd over seeds)", *(_mean([row[name]["value"] for row in finished]) for name in FIGURES)
+            "", f"mean (sd over {repeated})", *(_mean([row[name]["value"] for row in finished]) for name in FIGURES)
         )
     # A table that is wider than the terminal is better scrolled than folded.
     console = Console(width=max(Console().width, Console(width=1000).measure(table).maximum), highlight=False)
@@ -110,6 +111,18 @@ def _print(rows: list[dict[str, Any]], folder: Path) -> None:
     console.print(
         f"\nsaved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
     )
+
+
+def _repeated_over(rows: list[dict[str, Any]]) -> str:
+    """``seeds`` or ``folds`` if the runs differ in nothing else, so that their mean says something; else empty."""
+    if len(rows) < 2:
+        return ""
+    for key, word in (("split.fold=", "folds"), ("seed=", "seeds")):
+        rest = {tuple(item for item in row["overrides"] if not item.startswith(key)) for row in rows}
+        varied = {item for row in rows for item in row["overrides"] if item.startswith(key)}
+        if len(rest) == 1 and len(varied) == len(rows):
+            return word
+    return "seeds" if len({str(row["seed"]) for row in rows}) == len(rows) else ""
 
 
 def _figure(interval: dict[str, Any]) -> str:

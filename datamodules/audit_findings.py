@@ -95,6 +95,12 @@ def _official_groups(audit: dict[str, Any]) -> Finding | None:
     return _finding("official_groups", "alarm", f"The official split divides {group}s", text, found["n"])
 
 
+_TREATED = {
+    "different_labels": " They stay in use, each pair in one group; at least one label of each pair is wrong.",
+    "different_groups": " They were joined.",
+}
+
+
 def _near(audit: dict[str, Any]) -> list[Finding]:
     found, group = audit["near_duplicates"], audit["group_name"]
     if not found["n"]:
@@ -113,6 +119,7 @@ def _near(audit: dict[str, Any]) -> list[Finding]:
             text = f"{_count(number, 'pair')} of near-identical pictures {_verb(number, what)}"
             example = next((entry for entry in found["list"] if entry[name]), None)
             text += f", for example {_named(example)}." if example else "."
+            text += _TREATED.get(name, "")
             findings.append(_finding(f"near_{name}", level, title, text, number))
     return findings
 
@@ -187,7 +194,7 @@ def _subgroups(audit: dict[str, Any]) -> list[Finding]:
             text = f"Every value of {column} belongs to one class ({strength}). It may describe results, never be an input."
             findings.append(_finding(f"subgroup_{column}", "note", f"{column} is a finer label", text))
         elif value >= ASSOCIATION or entry["always"] or entry["decides"]:
-            text = f"{column} goes with the label ({strength}). {_rules(column, entry)}"
+            text = f"How closely: {strength} (0 is not at all, 1 entirely). {_rules(column, entry)}"
             text += "It may describe results, never be an input; a figure over all images partly measures it."
             # Only a value that a whole class shares gives a label away; the rest is association.
             verdict = "gives the label away" if entry["always"] else "goes with the label"

@@ -12,6 +12,7 @@ from datamodules.errors import DataChangedError
 from datamodules.index import save_csv
 from datamodules.prepared import PreparedData, reasons
 
+_MUCH = 0.05  # of the images that are used
 _LISTED = 200  # files named in the card; the number is always complete
 
 
@@ -145,17 +146,32 @@ def cautions(card: dict[str, Any], left_out: bool = True) -> list[str]:
     return lines
 
 
-def unknown_groups(card: dict[str, Any]) -> list[dict[str, str]]:
-    """The alarm of the report when groups had to be guessed; empty where every file name says whose it is."""
-    if not card["unknown_names"]:
-        return []
-    total = sum(count["images"] for count in card["counts"])
-    text = (
-        f"{card['unknown_names']:,} of {total:,} file names follow no known pattern, so each of these images counts as a "
-        f"{card['group_name']} of its own. If several show the same {card['group_name']}, the split leaks and every figure "
-        "here may be too good."
-    )
-    return [{"level": "alarm", "title": f"The {card['group_name']}s are not known", "text": text}]
+def worries_of_data(card: dict[str, Any]) -> list[dict[str, str]]:
+    """What the first screen of a report says about the data: guessed groups, classes not judged, labels without a class."""
+    found, group = [], card["group_name"]
+    total = card["parts"]["all"]["images"]
+    if card["unknown_names"]:
+        text = (
+            f"{card['unknown_names']:,} of {total:,} file names follow no known pattern, so each of these images counts as a "
+            f"{group} of its own. If several show the same {group}, the split leaks and every figure here may be too good."
+        )
+        found.append({"level": "alarm", "title": f"The {group}s are not known", "text": text})
+    rare = card["split"].get("rare") or []
+    if rare:
+        text = f"Too few {group}s to be split: {', '.join(rare)}. The network was trained on them, but no figure says how well."
+        found.append({"level": "caution", "title": "Not every class is judged", "text": text})
+    without = sum(number for reason, number in card["left_out_reasons"].items() if "belongs to no class" in reason)
+    if without > _MUCH * total:
+        text = (
+            f"{without:,} images are left out because their labels belong to no class of the task; {total:,} are used."
+        )
+        found.append({"level": "caution", "title": "Many images have no class", "text": text})
+    return found
+
+
+def write_copies(prepared: PreparedData) -> None:
+    """Write ``copies.csv``: every file that another is identical or nearly identical to, one row a pair, none left out."""
+    save_csv(prepared.copies, prepared.task_folder / "copies.csv")
 
 
 def write_metadata(prepared: PreparedData) -> None:

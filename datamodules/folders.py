@@ -34,7 +34,7 @@ ABOUT = {
         notes=(
             "Neither lesion nor patient is part of this copy; give task.group_table=HAM10000_metadata.csv (or an ISIC export) "
             "to join those that are known.",
-            "The official test part has 3 images in two of its classes: its recall there moves in thirds.",
+            "As published, the official test part has 3 images in two of its classes: recall there moves in thirds.",
             "Pigmented benign keratosis overlaps with seborrheic keratosis by definition.",
         ),
     ),
@@ -82,7 +82,7 @@ def list_folders(given: Path, dataset: str, *, group_pattern: str = "", group_ta
     frame = pd.DataFrame(rows).sort_values("image_id", ignore_index=True)
     about = ABOUT.get(
         dataset,
-        About(title=f"Images in {given.name}", group_rule="a file is its own group; duplicates are joined"),
+        About(title=f"Own images, folder {given.name}", group_rule="a file is its own group; duplicates are joined"),
     )
     if dataset == "skin_cancer" or (dataset not in ABOUT and not group_pattern):
         frame["group_id"] = frame["path"]  # numbers start anew in every folder, so a name says nothing

@@ -75,7 +75,7 @@ def ask_for_classes(labels: pd.Series, root: str) -> DataError:
         return DataError(f"{root}: at least two classes are needed; labels found: {counted(labels)}.")
     return DataError(
         f"{root}: which classes, in which order, and which of them must not be missed? Labels found: {counted(labels)}.\n"
-        f"Say it with, for example:  {overrides_for(names, names[-1:])}"
+        f"Say it with  {overrides_for(names, ['WHAT_MUST_NOT_BE_MISSED'])}"
     )
 
 

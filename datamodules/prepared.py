@@ -30,7 +30,7 @@ from datamodules.sources import list_images
 from datamodules.split_files import obtain_splits, own_splits
 from datamodules.splits import SplitPlan, Splits, leak_of
 
-_PAIRS_VERSION, _AUDIT_VERSION = 1, 3  # raised when the same images would give another result
+_PAIRS_VERSION, _AUDIT_VERSION = 1, 4  # raised when the same images would give another result
 _FEW = 20  # one bad file among a handful is no sign that a download failed
 
 
@@ -45,6 +45,8 @@ class PreparedData:
         manifest, splits: see there.
         pixels: decoded images, shape ``(n, size, size, channels)``, uint8, memory-mapped.
         audit: what :func:`datamodules.audit.audit_dataset` found.
+        copies: every pair of identical or nearly identical files: ``kind``, ``similarity``, ``transform``, and of both files
+            path, label and part.
         labels: for each class, how many rows each label of the data set brought.
         leak: for an image-level split, how many test images show a group that was trained on; else None.
         phantom: True for generated images.
@@ -57,6 +59,7 @@ class PreparedData:
     splits: Splits
     pixels: NDArray[np.uint8]
     audit: dict[str, Any]
+    copies: pd.DataFrame
     labels: dict[str, dict[str, int]]
     leak: dict[str, Any] | None
     phantom: bool
@@ -126,7 +129,8 @@ def _prepared_in(
         else obtain_splits(manifest, task_folder / "splits", plan, refresh=split["refresh"])
     )
     save_csv(manifest.frame, task_folder / "manifest.csv")
-    audit = _audit(task_folder, listed, small, pairs, manifest, splits, task["group_name"])
+    everything = with_parts(listed, pairs, manifest, splits)
+    audit = _audit(task_folder, everything, small, pairs, manifest, splits, task["group_name"])
     size, channels = model["image_size"], model["channels"]
     with progress(f"decoding to {size} x {size}", len(manifest)) as advance:
         pixels = open_cache(
@@ -138,7 +142,19 @@ def _prepared_in(
             on_image=advance,
         )
     leak = leak_of(manifest, splits, task["group_name"])
-    return PreparedData(folder, task_folder, listing, manifest, splits, pixels, audit, labels, leak, is_phantom)
+    return PreparedData(
+        folder,
+        task_folder,
+        listing,
+        manifest,
+        splits,
+        pixels,
+        audit,
+        copies_of(everything, pairs),
+        labels,
+        leak,
+        is_phantom,
+    )
 
 
 def _view(task: dict[str, Any], table: dict[str, Any], data: dict[str, Any], policy: dict[str, Any]) -> str:
@@ -207,7 +223,7 @@ def _contents(listed: pd.DataFrame, pairs: pd.DataFrame) -> list[tuple[str, str]
 
 def _audit(
     folder: Path,
-    listed: pd.DataFrame,
+    everything: pd.DataFrame,
     small: NDArray[np.uint8],
     pairs: pd.DataFrame,
     manifest: Manifest,
@@ -224,7 +240,7 @@ def _audit(
     except (OSError, ValueError):  # not there yet, or damaged
         pass
     audit = audit_dataset(
-        with_parts(listed, pairs, manifest, splits),
+        everything,
         small,
         pairs,
         classes=manifest.classes,
@@ -250,6 +266,34 @@ def with_parts(listed: pd.DataFrame, pairs: pd.DataFrame, manifest: Manifest, sp
         part=listed["image_id"].map(part).fillna("left out"),
         reason=[reason.get(path, "") for path in listed["path"]],
     )
+
+
+def copies_of(everything: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """All pairs of copies: each further file of a content with the first, and nearly identical contents by their first."""
+    readable = everything[everything["error"] == ""]
+    first = readable.drop_duplicates("sha256")
+    again = readable[readable["sha256"].duplicated()]
+    alike = first.set_index("sha256").loc[again["sha256"]]
+    rows = [
+        _side_by_side(alike, again, ["identical"] * len(again), [1.0] * len(again), ["identity"] * len(again)),
+        _side_by_side(
+            first.iloc[pairs["first"]],
+            first.iloc[pairs["second"]],
+            ["nearly identical"] * len(pairs),
+            pairs["similarity"].tolist(),
+            pairs["transform"].tolist(),
+        ),
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def _side_by_side(
+    left: pd.DataFrame, right: pd.DataFrame, kind: list[str], similarity: list[float], transform: list[str]
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {"kind": kind, "similarity": similarity, "transform": transform}
+    for name in ("path", "label", "part"):
+        columns |= {f"first_{name}": left[name].tolist(), f"second_{name}": right[name].tolist()}
+    return pd.DataFrame(columns)
 
 
 def reasons(left_out: tuple[LeftOut, ...]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ def list_table(given: Path, columns: Mapping[str, Any]) -> Listing:
     if rows.empty:
         raise DataError(f"{table}: the table has a header and no rows.")
     paths = rows[named["path"]].str.strip().str.replace("\\", "/", regex=False).map(posixpath.normpath)
-    frame = pd.DataFrame({"image_id": paths, "path": paths, "label": rows[named["label"]].str.strip()})
+    frame = pd.DataFrame({"image_id": _ids(given, paths), "path": paths, "label": rows[named["label"]].str.strip()})
     frame["group_id"] = _groups(rows, named.get("group"), paths)
     frame["split"] = _splits(table, rows, named["split"]) if "split" in named else ""
     for name in columns["subgroups"]:
@@ -114,6 +115,15 @@ def _groups(rows: pd.DataFrame, column: str | None, paths: pd.Series) -> pd.Seri
         return paths
     groups = present(rows[column])
     return groups.where(groups != "", "image-" + paths)
+
+
+def _ids(given: Path, paths: pd.Series) -> pd.Series:
+    """Paths as ids; absolute ones below their common folder, because a report should not say where a disk keeps its patients."""
+    if not paths.str.startswith("/").any():
+        return paths
+    full = [os.path.join(given.resolve(), path) for path in paths]
+    common = os.path.commonpath([os.path.dirname(path) for path in full])
+    return pd.Series([os.path.relpath(path, common) for path in full], index=paths.index)
 
 
 def _splits(table: Path, rows: pd.DataFrame, column: str) -> pd.Series:

@@ -81,7 +81,7 @@ def evaluate_run(
         "bootstrap": {"resamples": int(bootstrap), "unit": group_name, "method": "percentile", "seed": int(seed)},
         "threshold": operating_point.to_dict(),
         "splits": {name: side.summary for name, side in sides.items()},
-        "shift": shift_of(sides["val"], sides["test"], domain_aucs, confidence),
+        "shift": shift_of(sides["val"], sides["test"], domain_aucs, confidence, cut=test_kind == "cut"),
         "baseline": _baseline(sides["test"], baseline_val, baseline_test, operating_point, how),
         "promise": promise_of(operating_point, sides["test"], group_name),
     }

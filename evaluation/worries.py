@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from evaluation.class_worries import class_worries
-from evaluation.comparison import TELLING_APART, apart_sentence, is_notable
+from evaluation.comparison import NO_SHIFT, TELLING_APART, apart_sentence, is_notable
 from evaluation.intervals import format_interval
 from evaluation.split_summary import FEWEST_GROUPS, LOCKED, RANKED, Judged
 from evaluation.wording import LEAKY, Worry, percent, plural, worry
@@ -79,6 +79,9 @@ def _shift(metrics: Mapping[str, Any]) -> Worry | None:
         if is_notable(row["difference"], LARGE_DROP) and row["difference"]["value"] < 0
     ]
     apart = {n: v for n, v in metrics["shift"]["domain_auc"].items() if v is not None and v >= TELLING_APART}
+    if metrics["test_kind"] == "cut":
+        text = [*(_fall(row) for row in fallen), NO_SHIFT]
+        return worry("caution", "Validation was optimistic", " ".join(text)) if fallen else None
     if fallen:
         text = [_fall(row) for row in fallen]
         text += _same_in_baseline(metrics, [row["metric"] for row in fallen])

@@ -35,7 +35,7 @@ def test_impossible_policies_are_refused() -> None:
 def test_the_line_to_type_is_proposed_where_no_classes_are_given() -> None:
     text = str(ask_for_classes(pd.Series(["normal", "covid 19", "normal"]), "ROOT"))
     assert "normal 2, covid 19 1" in text
-    assert "'task.classes=[covid 19,normal]' 'task.positive=[normal]'" in text
+    assert "'task.classes=[covid 19,normal]' 'task.positive=[WHAT_MUST_NOT_BE_MISSED]'" in text
     assert "at least two classes" in str(ask_for_classes(pd.Series(["one"]), "ROOT"))
 
 

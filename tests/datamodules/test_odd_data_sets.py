@@ -228,3 +228,25 @@ def test_reasons_are_counted_by_kind() -> None:
         "unreadable": 2,
         "a copy that a file manager made": 1,
     }
+
+
+def test_absolute_paths_stay_out_of_ids_and_every_pair_of_copies_is_listed(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "disk" / "ward", [""], ["a", "b"], images=20)
+    files = sorted(root.rglob("*.jpg"))
+    shutil.copy(files[0], files[0].with_name("again.jpg"))
+    lines = [f"{file},{file.parent.name}" for file in sorted(root.rglob("*.jpg"))]
+    (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    more = [
+        f"data.root={tmp_path}",
+        f"data.prepared={tmp_path.parent / (tmp_path.name + '-home')}",
+        "model.image_size=16",
+    ]
+    prepared = prepare(composed_settings("task=table", "task.classes=[a,b]", "task.positive=[b]", *more))
+    ids = prepared.manifest.frame["image_id"]
+    assert len(ids) == 41
+    assert all(image_id.startswith(("a/", "b/")) for image_id in ids)
+    assert prepared.copies["kind"].tolist() == ["identical"]
+    assert {prepared.copies["first_path"][0], prepared.copies["second_path"][0]} == {
+        str(files[0]),
+        str(files[0].with_name("again.jpg")),
+    }

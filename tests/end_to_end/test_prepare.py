@@ -107,7 +107,7 @@ def test_a_set_of_ones_own_asks_for_its_classes_and_then_works(task: str, tmp_pa
     assert asked.returncode == 2
     assert "covid 30, flu 30, healthy 30" in asked.stderr
     typed = "task.classes=[covid,flu,healthy]"
-    assert f"'{typed}' 'task.positive=[healthy]'" in asked.stderr
+    assert f"'{typed}' 'task.positive=[WHAT_MUST_NOT_BE_MISSED]'" in asked.stderr
     done = run_prepare(*arguments, typed, "task.positive=[covid,flu]", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "45" in done.stdout.split("groups")[1].splitlines()[0]
