@@ -82,14 +82,14 @@ def prepare(settings: dict[str, Any], progress: Progress = silent) -> PreparedDa
         DataError: with a message for the user when the data cannot be used.
     """
     task, data = settings["task"], settings["data"]
-    home, is_phantom = writable(Path(data["prepared"])), data["source"] == "phantom"
-    root = phantom_root(task, data, home, progress) if is_phantom else Path(data["root"])
+    home, is_phantom = Path(data["prepared"]), data["source"] == "phantom"
+    root = phantom_root(task, data, writable(home), progress) if is_phantom else Path(data["root"])
     columns = phantom_columns() if is_phantom and task["reader"] == "table" else settings["table"]
+    listing = list_images(task, columns, root)
     if not is_phantom and home.resolve().is_relative_to(root.resolve()):
         raise DataError(
             f"{home}: this folder lies inside the data set, which is only read. Set FIRSTREAD_HOME to a folder outside {root}."
         )
-    listing = list_images(task, columns, root)
     if not task["classes"]:
         raise ask_for_classes(listing.frame["label"], str(root))
     location = hashlib.sha256(str(listing.root.resolve()).encode()).hexdigest()[:8]

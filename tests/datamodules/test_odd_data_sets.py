@@ -211,7 +211,6 @@ def test_a_prepared_folder_inside_the_data_is_refused(tmp_path: Path) -> None:
                 f"data.prepared={root}/prepared",
             )
         )
-    shutil.rmtree(root / "prepared", ignore_errors=True)
     assert sorted(root.rglob("*")) == before
 
 

@@ -79,8 +79,8 @@ def test_ham10000_has_the_published_columns_and_values(tmp_path: Path, images: i
     lesions = rows.groupby("lesion_id")
     assert (lesions[["dx", "age", "sex", "localization"]].nunique() == 1).all(axis=None)
     assert lesions.size().between(1, 6).all() and lesions.size().max() > 3
-    assert (rows.groupby("dx")["lesion_id"].nunique() >= 10).all() and rows["dx"].nunique() == 7
-    assert 0.6 < (rows["dx"] == "nv").mean() < 0.68
+    assert (rows.groupby("dx")["lesion_id"].nunique() >= 15).all() and rows["dx"].nunique() == 7
+    assert 0.58 < (rows["dx"] == "nv").mean() < 0.68  # 0.67 as published, less what the rare classes are lent
 
 
 def test_image_ids_do_not_give_the_class_away(phantoms: Path) -> None:
