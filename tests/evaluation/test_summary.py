@@ -138,6 +138,24 @@ def test_shift_is_the_first_alarm_with_its_figures(shifted: dict[str, Any]) -> N
     assert row["difference"]["high"] < 0
 
 
+def test_parts_cut_from_the_same_images_cannot_be_shifted() -> None:
+    weak = split("val", 11, separation=1.5), split("test", 12, separation=1.5, shift=2.0)
+    metrics = run(
+        split("val", 1),
+        split("test", 2, shift=3.0),
+        weak,
+        domain_aucs={"NORMAL": 0.917, "PNEUMONIA": 0.6},
+        test_kind="cut",
+    )
+    assert not metrics["shift"]["detected"]
+    found = {worry["title"]: (worry["level"], worry["text"]) for worry in metrics["worries"]}
+    assert "The test set is shifted" not in found
+    level, text = found["Validation was optimistic"]
+    assert level == "caution"
+    assert "this is no shift" in text
+    assert metrics["shift"]["domain_auc"], "the figures stay in the table"
+
+
 def test_splits_are_resampled_independently_of_each_other() -> None:
     """The same images under other names: no difference, but not with certainty."""
     val = split("val", 1)
