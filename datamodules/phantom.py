@@ -9,11 +9,7 @@ nothing about patients.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.phantom_files import all_or_nothing, draw_all, write_jpeg
 from datamodules.phantom_thorax import FRAME, Canvas, Picture, Thorax, draw_thorax
 
 PHANTOM_VERSION: int = 1
@@ -33,7 +30,6 @@ _FOLDER = "chest_xray"
 _TEST_SHARE = 0.3
 _NORMAL_SHARE = 0.4
 _FAINT_SHARE = 0.05
-_JPEG_QUALITY = 92
 _SMALLEST = 10
 _COUNT, _ANATOMY, _CHEST, _POSE = (
     1,
@@ -80,50 +76,16 @@ def write_phantom(
             f"a phantom needs images >= {_SMALLEST}, size >= 32 and seed >= 0, "
             f"got images={images}, size={size}, seed={seed}: change the value that is out of range"
         )
-    target = root / _FOLDER
-    _refuse_existing(target)
-    root.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}-", dir=root))
-    try:
-        _write_images(scratch / _FOLDER, _plan(images, seed), size, seed, on_image)
-        _refuse_existing(target)
-        os.rename(scratch / _FOLDER, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise FileExistsError(
-            f"{target} exists already; delete it or choose another root to draw a new phantom data set"
-        )
-
-
-def _write_images(
-    folder: Path, patients: list[_Patient], size: int, seed: int, on_image: Callable[[int], None] | None
-) -> None:
-    for patient in patients:
-        (folder / patient.folder).mkdir(parents=True, exist_ok=True)
-    done = 0
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(_write_patient, folder, patient, size, seed) for patient in patients]
-        try:
-            for future in futures:
-                for _ in range(future.result()):
-                    done += 1
-                    if on_image is not None:
-                        on_image(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    patients = _plan(images, seed)
+    with all_or_nothing(root / _FOLDER) as folder:
+        for patient in patients:
+            (folder / patient.folder).mkdir(parents=True, exist_ok=True)
+        draw_all(_write_patient, [(folder, patient, size, seed) for patient in patients], on_image)
 
 
 def _write_patient(folder: Path, patient: _Patient, size: int, seed: int) -> int:
     for name, picture in zip(patient.names, _films(patient, size, seed), strict=True):
-        encoded, data = cv2.imencode(".jpeg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        if not encoded:
-            raise OSError(f"OpenCV could not encode {patient.folder / name} ({size} x {size} pixels) as JPEG")
-        (folder / patient.folder / name).write_bytes(data.tobytes())
+        write_jpeg(folder / patient.folder / name, picture)
     return len(patient.names)
 
 

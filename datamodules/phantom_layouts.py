@@ -6,20 +6,16 @@ They let every command run without a download. They are test objects for softwar
 from __future__ import annotations
 
 import csv
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from datamodules.phantom_dermoscopy import PHANTOM_SKIN_VERSION, draw_dermoscopy
+from datamodules.phantom_files import all_or_nothing, draw_all, write_jpeg
 from datamodules.phantom_lesion import KINDS, Kind
 from datamodules.phantom_records import SCHEMAS, ham10000_row, isic_row, owners
 
@@ -34,7 +30,6 @@ __all__ = [
 Schema = Literal["new", "old"]
 Progress = Callable[[int], None] | None
 
-_JPEG_QUALITY = 92
 _SMALLEST_SIZE = 32
 _FEWEST_LESIONS = 15  # so that a class can be cut into test (a fifth) and validation (a tenth of the rest)
 _IMAGES_PER_LESION = (0.58, 0.22, 0.11, 0.05, 0.025, 0.015)  # probabilities of 1 to 6
@@ -251,53 +246,17 @@ def _write(
     on_image: Progress,
 ) -> None:
     """Draws beside the target and renames, so that it is there completely or not at all."""
-    _refuse_existing(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    folder = scratch / target.name
-    try:
+    with all_or_nothing(target) as folder:
         for path in {path.parent for paths in files for path in paths}:
             (folder / path).mkdir(parents=True, exist_ok=True)
-        _draw_all(folder, lesions, files, size, seed, on_image)
+        pairs = zip(lesions, files, strict=True)
+        draw_all(_draw, [(folder, lesion, paths, size, seed) for lesion, paths in pairs], on_image)
         for name, text in tables.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
-        _refuse_existing(target)
-        os.rename(folder, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise FileExistsError(
-            f"{target} exists already; delete it or choose another root to draw a new phantom data set"
-        )
-
-
-def _draw_all(
-    folder: Path, lesions: Sequence[_Lesion], files: Sequence[Sequence[Path]], size: int, seed: int, on_image: Progress
-) -> None:
-    done = 0
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(_draw, folder, *pair, size, seed) for pair in zip(lesions, files, strict=True)]
-        try:
-            for future in futures:
-                for _ in range(future.result()):
-                    done += 1
-                    if on_image is not None:
-                        on_image(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _draw(folder: Path, lesion: _Lesion, files: Sequence[Path], size: int, seed: int) -> int:
     pictures = draw_dermoscopy(lesion.kind, lesion.number, lesion.shown, size=size, seed=seed)
     for path, picture in zip(files, pictures, strict=True):
-        encoded, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        )
-        if not encoded:
-            raise OSError(f"OpenCV could not encode {path} ({size} x {size} pixels) as JPEG")
-        (folder / path).write_bytes(data.tobytes())
+        write_jpeg(folder / path, picture)
     return lesion.shown
