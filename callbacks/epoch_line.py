@@ -81,11 +81,12 @@ class EpochLine(Callback):
         pl_module.log("train/images_per_second", speed)
         pl_module.log("train/data_wait_share", self._waited / seconds if seconds > 0 else 0.0)
         log.info(
-            "epoch %2d/%d  train loss %.4f  val loss %.4f  val AUROC %.4f %s%s  %4.0f images/s  waiting for data %2.0f %%",
+            "epoch %2d/%d  train loss %.4f  val loss %.4f  val %s %.4f %s%s  %4.0f images/s  waiting for data %2.0f %%",
             trainer.current_epoch + 1,
             trainer.max_epochs or 0,
             values.get("train/loss", float("nan")),
             values.get("val/loss", float("nan")),
+            "macro AUROC" if BALANCED in values else "AUROC",
             auroc,
             "best" if best else "    ",
             f"  balanced accuracy {values[BALANCED]:.3f}" if BALANCED in values else "",
