@@ -110,7 +110,7 @@ def test_hand_over_and_checkpoint_reproduce_the_test_predictions(finished: tuple
     assert all(torch.equal(value, module.network.state_dict()[name]) for name, value in weights.items())
     predictions = predictions_of(folder, "test")
     prepared = next((home / "prepared").glob("chest_xray-phantom-*"))
-    manifest = pd.read_csv(prepared / "manifest.csv", dtype={"image_id": str})
+    manifest = pd.read_csv(next((prepared / "tasks").glob("*/manifest.csv")), dtype={"image_id": str})
     pixels = np.load(next((prepared / "cache").glob("*.npy")))
     rows = manifest.reset_index().set_index("image_id").loc[predictions["image_id"], "index"].to_numpy()
     images = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2)
