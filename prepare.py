@@ -7,8 +7,6 @@ python prepare.py task=isic9 audit=true
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conf.cli import checked_config, stop
+from conf.output import short, write_json
 from conf.run_settings import in_words, plain_settings
 from conf.schema import RESEARCH_NOTICE
 
@@ -57,19 +56,19 @@ def prepare_data(settings: dict[str, Any], console: Console) -> PreparedData:
     prepared = prepare(settings, progress)
     card = data_card(prepared, task, in_words(settings["imbalance"]))
     console.print(f"\n[bold]{escape(card['title'])}[/bold]", highlight=False)
-    console.print(f"in {_short(prepared.root)}\n", markup=False, highlight=False)
+    console.print(f"in {short(prepared.root)}\n", markup=False, highlight=False)
     console.print(parts_table(card))
     console.print(f"split: {card['split']['method']}", markup=False, highlight=False)
     for line in [*_about(card), *cautions(card, left_out=False), "", "Audit", *describe_audit(prepared.audit)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    _write_json(card, prepared.task_folder / "data_card.json")
+    write_json(card, prepared.task_folder / "data_card.json")
     write_metadata(prepared)
     write_copies(prepared)
-    console.print(f"\nprepared: {_short(prepared.task_folder)}", markup=False, highlight=False)
+    console.print(f"\nprepared: {short(prepared.task_folder)}", markup=False, highlight=False)
     if settings["audit"]:
         page = prepared.task_folder / "audit" / "audit.html"
         write_audit_page(prepared.audit, prepared.root, page, title=card["title"])
-        console.print(f"audit page: {_short(page)}", markup=False, highlight=False)
+        console.print(f"audit page: {short(page)}", markup=False, highlight=False)
     return prepared
 
 
@@ -103,20 +102,6 @@ def _about(card: dict[str, Any]) -> list[str]:
     if card["licence"]:
         lines.append(f"licence: {card['licence']}")
     return [*lines, *(f"note: {note}" for note in card["notes"])]
-
-
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-
-
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)
 
 
 def main(argv: list[str]) -> None:

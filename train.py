@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import sys
 import time
@@ -22,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conf.cli import USAGE_ERROR, checked_arguments
+from conf.output import short, write_json
 from conf.run_settings import in_words, overrides, plain_settings, save_settings
 from conf.schema import RESEARCH_NOTICE
 
@@ -58,7 +58,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
         raise ValueError(f"{folder} already holds a run, which is never overwritten. Choose another hydra.run.dir.")
     clock = _Clock()
     prepared, datamodule = _data(settings, folder)
-    log.info("%s: %s\n%s", "resuming" if resumed else "run folder", _short(folder), RESEARCH_NOTICE)
+    log.info("%s: %s\n%s", "resuming" if resumed else "run folder", short(folder), RESEARCH_NOTICE)
     clock.lap("data")
 
     from callbacks.checkpoints import epochs_done  # torch is loaded from here on
@@ -86,7 +86,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     from evaluation.terminal import print_results
 
     print_results(metrics)
-    print(f"\nreport: {_short(report)}   ({clock.seconds:.0f} s in all)")
+    print(f"\nreport: {short(report)}   ({clock.seconds:.0f} s in all)")
     return {**_results(metrics), "threshold": metrics["threshold"]["threshold"], "run_dir": str(folder)}
 
 
@@ -121,16 +121,16 @@ def _data(settings: dict[str, Any], folder: Path) -> tuple[PreparedData, ImageDa
     card = data_card(prepared, task, in_words(settings["imbalance"]))
     require_same_split(folder / "data_card.json", card)
     save_csv(prepared.splits.frame, folder / "splits.csv")
-    _write_json(card, folder / "data_card.json")
-    _write_json(prepared.audit, folder / "audit.json")
-    log.info("%s in %s", card["title"], _short(prepared.root))
+    write_json(card, folder / "data_card.json")
+    write_json(prepared.audit, folder / "audit.json")
+    log.info("%s in %s", card["title"], short(prepared.root))
     for line in [*describe(card), *describe_audit(prepared.audit)]:
         log.info(line)
     for line in cautions(card):
         log.warning(line)
     if settings["audit"]:
         write_audit_page(prepared.audit, prepared.root, folder / "audit.html", title=card["title"])
-        log.info("audit page: %s", _short(folder / "audit.html"))
+        log.info("audit page: %s", short(folder / "audit.html"))
 
     from datamodules.datamodule import ImageDataModule  # torch is loaded only when the data are known to be usable
 
@@ -220,7 +220,7 @@ def _score(
     if point.fallback_reason:
         log.warning("the certified rule fell back to the empirical one: %s", point.fallback_reason)
     title = json.loads((folder / "run.json").read_text(encoding="utf-8"))["title"]
-    _write_json({"title": title, **point.to_dict()}, folder / "threshold.json")
+    write_json({"title": title, **point.to_dict()}, folder / "threshold.json")
 
 
 def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept: RunCallbacks) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def _judge(settings: dict[str, Any], folder: Path, prepared: PreparedData, kept:
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     leaky = 1 if prepared.leak else 0  # that comes first
     metrics["worries"][leaky:leaky] = worries_of_data(card)
-    _write_json(metrics, folder / "metrics.json")
+    write_json(metrics, folder / "metrics.json")
     return metrics
 
 
@@ -337,19 +337,6 @@ def _report(
     return write_report(folder)
 
 
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
-def _short(path: Path) -> str:
-    """Relative to where the command was typed, when that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)
-
-
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run one configuration; the objective of a sweep is val/auroc, NaN for a run that failed."""
@@ -396,7 +383,7 @@ def _mark(folder: Path, status: str) -> None:
 
 def _say_stopped(folder: Path) -> None:
     if (folder / "checkpoints" / "last.ckpt").is_file():
-        log.warning("stopped. Go on with:  python train.py resume=%s", shlex.quote(_short(folder)))
+        log.warning("stopped. Go on with:  python train.py resume=%s", shlex.quote(short(folder)))
     else:
         print("stopped before the first epoch ended; there is nothing to resume. Start again with the same command.")
 

@@ -46,7 +46,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(archive: Path, folder: Path, words: str, limits: Limits | None = None) -> None:
+def assert_refused(archive: Path, folder: Path, words: str, limits: Limits | None = None) -> None:
     target = folder / "target"
     before = sorted(folder.rglob("*"))
     with pytest.raises(DataError, match=words) as caught:
@@ -95,13 +95,13 @@ def test_files_of_macos_are_skipped_and_dots_in_paths_are_harmless(tmp_path: Pat
 )
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, make: Callable[..., Path], name: str) -> None:
-    refused(make(tmp_path / "x.archive", {"good.jpg": b"1", name: b"evil"}), tmp_path, "unsafe member name")
+    assert_refused(make(tmp_path / "x.archive", {"good.jpg": b"1", name: b"evil"}), tmp_path, "unsafe member name")
 
 
 def test_a_nul_in_the_name_of_a_zip_member_is_seen(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "x.zip", {"aXb.jpg": b"1"})
     path.write_bytes(path.read_bytes().replace(b"aXb.jpg", b"a\x00b.jpg"))
-    refused(path, tmp_path, "unsafe member name")
+    assert_refused(path, tmp_path, "unsafe member name")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_nul_in_the_name_of_a_zip_member_is_seen(tmp_path: Path) -> None:
 def test_names_that_collide_are_refused(
     tmp_path: Path, make: Callable[..., Path], names: list[str], words: str
 ) -> None:
-    refused(make(tmp_path / "x.archive", dict.fromkeys(names, b"1")), tmp_path, words)
+    assert_refused(make(tmp_path / "x.archive", dict.fromkeys(names, b"1")), tmp_path, words)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b"7"])
@@ -127,7 +127,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
     def change(info: tarfile.TarInfo) -> None:
         info.type, info.linkname, info.size = kind, "/etc/passwd", 0
 
-    refused(make_tar(tmp_path / "x.tar", {"link": b""}, "w", change), tmp_path, "link or a device")
+    assert_refused(make_tar(tmp_path / "x.tar", {"link": b""}, "w", change), tmp_path, "link or a device")
 
 
 @pytest.mark.parametrize("mode", [0o120777, 0o010644, 0o020644])
@@ -136,7 +136,7 @@ def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> No
     info.external_attr = mode << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    refused(tmp_path / "x.zip", tmp_path, "link or a device")
+    assert_refused(tmp_path / "x.zip", tmp_path, "link or a device")
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(bytes(raw))
-    refused(path, tmp_path, "encrypted")
+    assert_refused(path, tmp_path, "encrypted")
 
 
 SMALL = Limits(small_bytes=100_000, ratio=50)
@@ -152,7 +152,9 @@ SMALL = Limits(small_bytes=100_000, ratio=50)
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_a_bomb_is_refused(tmp_path: Path, make: Callable[..., Path]) -> None:
-    refused(make(tmp_path / "x.archive", {"a.jpg": b"1", "zeros": bytes(10_000_000)}), tmp_path, "far more", SMALL)
+    assert_refused(
+        make(tmp_path / "x.archive", {"a.jpg": b"1", "zeros": bytes(10_000_000)}), tmp_path, "far more", SMALL
+    )
 
 
 def test_a_bomb_of_one_member_in_a_large_archive_is_refused(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_a_bomb_of_one_member_in_a_large_archive_is_refused(tmp_path: Path) -> N
         for number in range(200):
             archive.writestr(f"{number}.jpg", noise, zipfile.ZIP_STORED)
         archive.writestr("zeros", bytes(5_000_000), zipfile.ZIP_DEFLATED)
-    refused(path, tmp_path, "'zeros' unpacks to far more", SMALL)
+    assert_refused(path, tmp_path, "'zeros' unpacks to far more", SMALL)
 
 
 def test_many_members_and_many_bytes_are_refused(tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_many_members_and_many_bytes_are_refused(tmp_path: Path) -> None:
         ):
             place_ = tmp_path / f"{path.name}-{folder}"
             place_.mkdir()
-            refused(path, place_, words, limits)
+            assert_refused(path, place_, words, limits)
         assert unpack(path, tmp_path / f"ok-{path.name}", limits=Limits(members=20, total_bytes=100)) == 20
 
 
@@ -185,7 +187,7 @@ def test_a_zip_whose_header_lies_on_sizes_is_refused(tmp_path: Path, claimed: in
     raw = bytearray(path.read_bytes())
     struct.pack_into("<I", raw, raw.index(b"PK\x01\x02") + 24, claimed)
     path.write_bytes(bytes(raw))
-    refused(path, tmp_path, "its header claims|damaged")
+    assert_refused(path, tmp_path, "its header claims|damaged")
 
 
 def test_a_zip_member_that_hides_more_than_it_claims_is_counted(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_a_zip_member_that_hides_more_than_it_claims_is_counted(tmp_path: Path) 
     raw = bytearray(path.read_bytes())
     struct.pack_into("<I", raw, raw.index(b"PK\x01\x02") + 24, 7)
     path.write_bytes(bytes(raw))
-    refused(path, tmp_path, "its header claims|damaged")
+    assert_refused(path, tmp_path, "its header claims|damaged")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -205,7 +207,7 @@ def test_a_zip_member_cut_by_its_header_is_refused_even_if_the_check_sum_fits(tm
     struct.pack_into("<I", raw, entry + 16, zlib.crc32(body[:60]))
     struct.pack_into("<I", raw, entry + 24, 60)
     path.write_bytes(bytes(raw))
-    refused(path, tmp_path, "its header claims|damaged")
+    assert_refused(path, tmp_path, "its header claims|damaged")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 60, 120, -1, -30])
@@ -214,14 +216,14 @@ def test_truncated_archives_are_refused(tmp_path: Path, keep: int) -> None:
         path.write_bytes(path.read_bytes()[:keep])
         folder = tmp_path / path.name[2:]
         folder.mkdir()
-        refused(path, folder, "damaged, incomplete|cannot be unpacked")
+        assert_refused(path, folder, "damaged, incomplete|cannot be unpacked")
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5])
 def test_a_tar_that_ends_at_any_block_is_refused(tmp_path: Path, blocks: int) -> None:
     path = make_tar(tmp_path / "x.tar", {"a": b"1" * 600, "b": b"2"}, "w")
     path.write_bytes(path.read_bytes()[: blocks * 512])
-    refused(path, tmp_path, "damaged, incomplete")
+    assert_refused(path, tmp_path, "damaged, incomplete")
 
 
 def test_a_damaged_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path: Path) -> None:
@@ -229,21 +231,21 @@ def test_a_damaged_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path: Path) 
     raw = bytearray(path.read_bytes())
     raw[1024 + 150] ^= 0xFF
     path.write_bytes(bytes(raw))
-    refused(path, tmp_path, "damaged, incomplete")
+    assert_refused(path, tmp_path, "damaged, incomplete")
 
 
 def test_a_tar_header_cannot_fill_memory_or_loop(tmp_path: Path) -> None:
     huge = tarfile.TarInfo("huge")
     huge.type, huge.size = tarfile.XHDTYPE, 1 << 33
     (tmp_path / "x.tar").write_bytes(huge.tobuf() + bytes(1024))
-    refused(tmp_path / "x.tar", tmp_path, "damaged, incomplete")
+    assert_refused(tmp_path / "x.tar", tmp_path, "damaged, incomplete")
     back = tarfile.TarInfo("back")
     back.type, back.size = tarfile.XHDTYPE, -1024
     folder = tmp_path / "second"
     folder.mkdir()
     with gzip.open(tmp_path / "y.tar.gz", "wb") as file:
         file.write(back.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    refused(tmp_path / "y.tar.gz", folder, "damaged, incomplete")
+    assert_refused(tmp_path / "y.tar.gz", folder, "damaged, incomplete")
 
 
 def test_a_skipped_member_of_negative_size_does_not_lead_backwards(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_a_skipped_member_of_negative_size_does_not_lead_backwards(tmp_path: Pat
     back.size = -2048
     good = make_tar(tmp_path / "good.tar", {"a": b"1"}, "w").read_bytes()
     (tmp_path / "x.tar").write_bytes(good[:1024] + back.tobuf(tarfile.GNU_FORMAT) + good[1024:])
-    refused(tmp_path / "x.tar", tmp_path, "damaged, incomplete")
+    assert_refused(tmp_path / "x.tar", tmp_path, "damaged, incomplete")
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -259,13 +261,13 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[raw.index(bytes(range(250)))] ^= 1
     path.write_bytes(bytes(raw))
-    refused(path, tmp_path, "damaged, incomplete")
+    assert_refused(path, tmp_path, "damaged, incomplete")
 
 
 @pytest.mark.parametrize("body", [b"<html>please log in</html>", b"", b"PK", bytes(2048)])
 def test_what_is_no_archive_is_refused(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(body)
-    refused(tmp_path / "x.zip", tmp_path, "damaged, incomplete|no file in it")
+    assert_refused(tmp_path / "x.zip", tmp_path, "damaged, incomplete|no file in it")
 
 
 def test_an_existing_folder_is_added_to_but_never_changed(tmp_path: Path) -> None:
@@ -325,7 +327,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archives, "_copy", full)
-    refused(make_zip(tmp_path / "x.zip", GOOD), tmp_path, "No space left")
+    assert_refused(make_zip(tmp_path / "x.zip", GOOD), tmp_path, "No space left")
 
 
 def test_remains_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
