@@ -185,10 +185,10 @@ def test_ones_own_split_file_is_used_and_checked(tmp_path: Path) -> None:
     )
     parts = by_group(manifest)
     parts[0] = "TEST"
-    manifest_group = manifest.frame["group_id"].iloc[0]
-    if (manifest.frame["group_id"] == manifest_group).sum() > 1:
-        with pytest.raises(LeakError, match="g0 in test and train"):
-            own_splits(manifest, write_own(tmp_path / "leak.csv", manifest, parts), "train")
+    first = manifest.frame["group_id"].iloc[0]
+    assert (manifest.frame["group_id"] == first).sum() > 1, "one image alone cannot leak"
+    with pytest.raises(LeakError, match=f"{first} in test and train"):
+        own_splits(manifest, write_own(tmp_path / "leak.csv", manifest, parts), "train")
     with pytest.raises(DataError, match="'somewhere' in line 2"):
         own_splits(manifest, write_own(tmp_path / "odd.csv", manifest, ["somewhere"] * len(manifest)), "train")
     with pytest.raises(DataError, match="no image of class"):
