@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from callbacks.checkpoints import MONITOR
+from callbacks.checkpoints import MONITOR, mode_of
 
 
 class AUROCTracker(Callback):
@@ -18,17 +18,21 @@ class AUROCTracker(Callback):
 
     Args:
         path: the CSV file, replaced after every epoch. Columns: ``epoch`` (from 1) and all logged scalars.
+        monitor: the logged value that decides which epoch is best.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, monitor: str = MONITOR) -> None:
+        self.path, self.monitor = path, monitor
+        self._sign = 1.0 if mode_of(monitor) == "max" else -1.0
         self.history: list[dict[str, float]] = []
 
     @property
     def best_epoch(self) -> int | None:
-        """Epoch (from 1) with the highest val/auroc, the first of equals; None before the first epoch ended."""
-        rows = [row for row in self.history if not math.isnan(row.get(MONITOR, math.nan))]
-        return int(max(rows, key=lambda row: (row[MONITOR], -row["epoch"]))["epoch"]) if rows else None
+        """Epoch (from 1) with the best monitored value, the first of equals; None before the first epoch ended."""
+        rows = [row for row in self.history if not math.isnan(row.get(self.monitor, math.nan))]
+        if not rows:
+            return None
+        return int(max(rows, key=lambda row: (self._sign * row[self.monitor], -row["epoch"]))["epoch"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row and save the history."""

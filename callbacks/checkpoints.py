@@ -11,6 +11,18 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 MONITOR = "val/auroc"
+MODES = {"val/auroc": "max", "val/balanced_accuracy": "max", "val/loss": "min"}
+
+
+def mode_of(monitor: str) -> str:
+    """Whether the largest (``max``) or the smallest (``min``) value of a monitored quantity is the best.
+
+    Raises:
+        ValueError: if there is no such quantity.
+    """
+    if monitor not in MODES:
+        raise ValueError(f"trainer.monitor={monitor} is not known. Use one of: {', '.join(MODES)}.")
+    return MODES[monitor]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -39,10 +51,14 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict(moved)
 
 
-def best_and_last(folder: Path) -> list[ModelCheckpoint]:
-    """Callbacks that keep ``best.ckpt`` (highest val/auroc, first of equals) and ``last.ckpt`` (end of every epoch).
+def best_and_last(folder: Path, monitor: str = MONITOR) -> list[ModelCheckpoint]:
+    """Callbacks that keep ``best.ckpt`` (first of equals) and ``last.ckpt`` (end of every epoch).
 
     They are two, because Lightning's ``save_last`` writes only in epochs in which the best has changed.
+
+    Args:
+        folder: where they go.
+        monitor: the logged value that decides which epoch is best, see :func:`mode_of`.
     """
 
     def keeps(filename: str, **options: Any) -> ModelCheckpoint:
@@ -56,7 +72,7 @@ def best_and_last(folder: Path) -> list[ModelCheckpoint]:
             **options,
         )
 
-    return [keeps("best", monitor=MONITOR, mode="max"), keeps("last", every_n_epochs=1)]
+    return [keeps("best", monitor=monitor, mode=mode_of(monitor)), keeps("last", every_n_epochs=1)]
 
 
 def epochs_done(path: Path) -> int:

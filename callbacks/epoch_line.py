@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from callbacks.checkpoints import MONITOR
+from callbacks.checkpoints import MONITOR, mode_of
 
 BALANCED = "val/balanced_accuracy"  # of tasks with more than two classes
 log = logging.getLogger("firstread")
@@ -20,12 +20,14 @@ class EpochLine(Callback):
 
     Args:
         progress_bar: show a bar as well, where the output is a terminal.
+        monitor: the logged value that decides which epoch is marked as the best so far.
     """
 
-    def __init__(self, progress_bar: bool = True) -> None:
-        self.progress_bar = progress_bar
+    def __init__(self, progress_bar: bool = True, monitor: str = MONITOR) -> None:
+        self.progress_bar, self.monitor = progress_bar, monitor
         self.speeds: list[float] = []
-        self._best = float("-inf")
+        self._sign = 1.0 if mode_of(monitor) == "max" else -1.0
+        self._best = -self._sign * float("inf")
         self._bar: tqdm[Any] | None = None
         self._images = 0
         self._started = self._waited = self._batch_ended = self._ended = 0.0
@@ -75,9 +77,9 @@ class EpochLine(Callback):
             self._bar.close()
             self._bar = None
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        auroc = values.get(MONITOR, float("nan"))
-        best = auroc > self._best
-        self._best = max(self._best, auroc) if auroc == auroc else self._best
+        value = values.get(self.monitor, float("nan"))
+        best = self._sign * value > self._sign * self._best  # never true for NaN
+        self._best = value if best else self._best
         pl_module.log("train/images_per_second", speed)
         pl_module.log("train/data_wait_share", self._waited / seconds if seconds > 0 else 0.0)
         log.info(
@@ -87,7 +89,7 @@ class EpochLine(Callback):
             values.get("train/loss", float("nan")),
             values.get("val/loss", float("nan")),
             "macro AUROC" if BALANCED in values else "AUROC",
-            auroc,
+            values.get("val/auroc", float("nan")),
             "best" if best else "    ",
             f"  balanced accuracy {values[BALANCED]:.3f}" if BALANCED in values else "",
             speed,

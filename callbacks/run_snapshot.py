@@ -59,6 +59,7 @@ class RunSnapshot(Callback):
             self.record["started"] = before["started"]
             self.record["overrides"] = before.get("overrides", [])
             self.record["command"] = before.get("command", "")
+            self.record["model_notes"] = before.get("model_notes", [])
             self.record["resumed"] = [*before.get("resumed", []), _now()]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class TensorBoardReview(Callback):
         """Show training images as the network sees them."""
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         loader = datamodule.train_dataloader()
-        plan = next(iter(loader.sampler))
+        plan = replace(next(iter(loader.sampler)), view=None)  # images, also where training starts from stored features
         batch = loader.dataset[plan]
         images = batch["image"][: self.grid].permute(0, 2, 3, 1).numpy()
         names = [datamodule.manifest.classes[index] for index in batch["target"][: self.grid].tolist()]

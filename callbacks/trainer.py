@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +12,18 @@ from typing import Any, cast
 import pytorch_lightning as lightning
 
 from callbacks.auroc_tracking import AUROCTracker
-from callbacks.checkpoints import MONITOR, AtomicCheckpointIO, best_and_last
+from callbacks.averaging import WeightAveraging
+from callbacks.checkpoints import AtomicCheckpointIO, best_and_last, mode_of
 from callbacks.epoch_line import EpochLine
+from callbacks.finite import FiniteLoss
 from callbacks.mixed_precision import MixedPrecision, PrecisionChoice
 from callbacks.predictions import PredictionWriter
 from callbacks.reproducibility import SeedEachStep
 from callbacks.run_snapshot import RunSnapshot
 from callbacks.tensorboard_review import EpochLogger, TensorBoardReview
 from callbacks.threshold import ThresholdTuning
+from callbacks.unfreezing import StagedUnfreezing
+from models.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,14 @@ class RunCallbacks:
 
 
 def build_trainer(
-    settings: dict[str, Any], folder: Path, snapshot: RunSnapshot, precision: PrecisionChoice, *, phantom: bool
+    settings: dict[str, Any],
+    folder: Path,
+    snapshot: RunSnapshot,
+    precision: PrecisionChoice,
+    *,
+    stages: Sequence[Stage],
+    first_epoch: int = 0,
+    phantom: bool,
 ) -> tuple[lightning.Trainer, RunCallbacks]:
     """A Trainer that leaves in ``folder`` what a run leaves.
 
@@ -41,31 +53,39 @@ def build_trainer(
         folder: of the run.
         snapshot: the record of the run.
         precision: number format of training.
+        stages: which blocks train when.
+        first_epoch: number (from 0) of the epoch that a resumed run starts with.
         phantom: True for generated data; titles say so.
     """
     options, task = settings["trainer"], settings["task"]
     outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
     kept = RunCallbacks(
-        line=EpochLine(options["progress_bar"]),
-        tracker=AUROCTracker(folder / "history.csv"),
+        line=EpochLine(options["progress_bar"], options["monitor"]),
+        tracker=AUROCTracker(folder / "history.csv", options["monitor"]),
         tuning=ThresholdTuning(**settings["threshold"], outcome=outcome, group_name=task["group_name"]),
         snapshot=snapshot,
     )
     callbacks: list[lightning.Callback] = [
         MixedPrecision(precision),
         SeedEachStep(settings["seed"]),
+        StagedUnfreezing(stages, first_epoch),
+        FiniteLoss(),
+        *([] if options["ema"] is None else [WeightAveraging(options["ema"])]),
         kept.tuning,  # before everything that reads the threshold, and before the checkpoints, which Lightning moves last
         PredictionWriter(folder / "predictions", outcome),
         TensorBoardReview(outcome, phantom),
         kept.line,  # logs the speed that the tracker writes down
         kept.tracker,
         snapshot,
-        *best_and_last(folder / "checkpoints"),
+        *best_and_last(folder / "checkpoints", options["monitor"]),
     ]
     if options["patience"] is not None:
         callbacks.append(
             lightning.callbacks.EarlyStopping(
-                MONITOR, mode="max", patience=options["patience"], check_on_train_epoch_end=True
+                options["monitor"],
+                mode=mode_of(options["monitor"]),
+                patience=options["patience"],
+                check_on_train_epoch_end=True,
             )
         )
     trainer = lightning.Trainer(
@@ -73,6 +93,8 @@ def build_trainer(
         devices=1,
         precision=cast(Any, precision.value),
         max_epochs=options["max_epochs"],
+        accumulate_grad_batches=options["accumulate"],
+        gradient_clip_val=options["gradient_clip"],
         # Some CUDA operations (the cumulative sum of the AUROC, for one) have no deterministic form; there it is a warning.
         deterministic="warn"
         if options["deterministic"] and precision.accelerator == "gpu"

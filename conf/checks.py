@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from conf.schema import Config, TaskConfig, declared_options
+from conf.schema import BASELINES, Config, ModelConfig, TaskConfig, declared_options
 
 
 def allowed(item: dataclasses.Field[Any]) -> str:
@@ -120,15 +120,59 @@ def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
 
 def _joint_problems(config: Config) -> list[tuple[str, Any, str]]:
     found = _task_problems(config.task) + _data_problems(config)
-    model = config.model
-    if not model.filters or min(model.filters) < 1:
-        found.append(("model.filters", model.filters, "at least one layer, each with at least 1 filter"))
-    elif side_after_pooling(model.image_size, len(model.filters)) < 1:
-        found.append(
-            ("model.image_size", model.image_size, f"large enough for {len(model.filters)} layers that each halve it")
-        )
+    return found + _model_problems(config.model) + _training_problems(config)
+
+
+def _model_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    if model.name == "simple_cnn":
+        size = 128 if model.image_size is None else model.image_size
+        if not model.filters or min(model.filters) < 1:
+            found.append(("model.filters", model.filters, "at least one layer, each with at least 1 filter"))
+        elif side_after_pooling(size, len(model.filters)) < 1:
+            found.append(
+                ("model.image_size", size, f"large enough for {len(model.filters)} layers that each halve it")
+            )
+        if model.weights == "imagenet":
+            found.append(("model.weights", "imagenet", "none, or the folder of an earlier run, for simple_cnn"))
+    if model.name.startswith("baseline_") and model.name[9:] not in BASELINES:
+        found.append(("model.name", model.name, "one of " + ", ".join(f"baseline_{name}" for name in BASELINES)))
+    if not model.name.strip():
+        found.append(("model.name", model.name, "simple_cnn, or an architecture of timm, for example resnet50"))
     if model.channels == 2:
         found.append(("model.channels", 2, "1 (grey) or 3 (colour)"))
+    if model.hidden and min(model.hidden) < 1:
+        found.append(("model.hidden", model.hidden, "units of each hidden layer, at least 1, or [] for none"))
+    for name in ("mean", "std"):
+        values = getattr(model, name)
+        if values is not None and (len(values) not in (1, 3) or not all(math.isfinite(value) for value in values)):
+            found.append((f"model.{name}", values, "one finite number for all channels, or three in brackets"))
+        elif name == "std" and values is not None and min(values) <= 0:
+            found.append(("model.std", values, "above 0"))
+    return found
+
+
+def _training_problems(config: Config) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    trainer, finetune, model = config.trainer, config.finetune, config.model
+    if model.name.startswith("baseline_"):
+        return found
+    staged = finetune.name in ("two_stage", "gradual", "lp_ft")
+    if finetune.name != "none" and model.weights == "none":
+        rule = "none (add finetune=none) where model.weights=none: there is nothing in random weights to keep"
+        found.append(("finetune.name", finetune.name, rule))
+    if staged and finetune.head_epochs >= trainer.max_epochs:
+        rule = f"below trainer.max_epochs={trainer.max_epochs}, so that epochs are left for the other blocks"
+        found.append(("finetune.head_epochs", finetune.head_epochs, rule))
+    if trainer.schedule == "plateau" and trainer.warmup > 0:
+        found.append(("trainer.warmup", trainer.warmup, "0 with trainer.schedule=plateau, which goes by epochs"))
+    classes, _ = classes_of(config.task)
+    if trainer.monitor == "val/balanced_accuracy" and len(classes) == 2:
+        rule = "val/auroc or val/loss for two classes: balanced accuracy depends on a threshold that is fixed afterwards"
+        found.append(("trainer.monitor", trainer.monitor, rule))
+    strange = [name for name in config.evaluation.baselines if name not in BASELINES]
+    if strange:
+        found.append(("evaluation.baselines", strange[0], "a list of " + ", ".join(BASELINES)))
     return found
 
 

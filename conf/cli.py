@@ -32,6 +32,7 @@ CONF_FOLDER = Path(__file__).resolve().parent
 GROUPS = ("task", "model", "augmentation", "finetune", "trainer", "experiment", "sweep")
 RESUMABLE = ("resume", "trainer.max_epochs", "trainer.progress_bar", "data.root", "data.prepared")
 PATHS = (
+    "model.weights",
     "resume",
     "data.root",
     "data.prepared",
@@ -145,7 +146,8 @@ def composed(overrides: list[str]) -> DictConfig:
         raise ConfigError(_in_words(error)) from error
     for key, value, rule in problems(typing.cast(Config, typed)):
         choices = declared_options()[key].metadata.get("choices", ()) if key in declared_options() else ()
-        raise ConfigError(f"{key}={value}: must be {rule}.{_nearest(str(value), list(choices))}")
+        guess = "" if value in choices else _nearest(str(value), list(choices))
+        raise ConfigError(f"{key}={value}: must be {rule}.{guess}")
     return config
 
 

@@ -42,6 +42,7 @@ def plain_settings(cfg: DictConfig, folder: Path | None = None) -> dict[str, Any
     if task["labels"] in task["policies"]:
         policy = task["policies"][task["labels"]]
         task.update(classes=list(policy["classes"]), positive=list(policy["positive"]))
+        task["title"] = policy["title"] or task["title"]
     elif settings["data"]["source"] == "phantom" and not task["classes"]:
         task.update(classes=["benign", "malignant"], positive=["malignant"])  # what the phantom lesions are
     if len(task["classes"]) == 2:

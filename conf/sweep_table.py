@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -108,9 +109,14 @@ def _print(rows: list[dict[str, Any]], folder: Path) -> None:
     console = Console(width=max(Console().width, Console(width=1000).measure(table).maximum), highlight=False)
     console.print()
     console.print(table)
-    console.print(
-        f"\nsaved as {folder / 'sweep.csv'}; compare the runs with: tensorboard --logdir {folder}", soft_wrap=True
-    )
+    console.print(f"\nsaved as {folder / 'sweep.csv'}; {_next_step(folder, repeated)}", soft_wrap=True)
+
+
+def _next_step(folder: Path, repeated: str) -> str:
+    """The command that makes more of these runs: their ensemble where they repeat one another, else a comparison."""
+    if repeated:
+        return f"average the {repeated} with: python ensemble.py runs={shlex.quote(str(folder))}"
+    return f"compare the runs with: tensorboard --logdir {shlex.quote(str(folder))}"
 
 
 def _repeated_over(rows: list[dict[str, Any]]) -> str:
@@ -122,7 +128,7 @@ def _repeated_over(rows: list[dict[str, Any]]) -> str:
         varied = {item for row in rows for item in row["overrides"] if item.startswith(key)}
         if len(rest) == 1 and len(varied) == len(rows):
             return word
-    return "seeds" if len({str(row["seed"]) for row in rows}) == len(rows) else ""
+    return ""
 
 
 def _figure(interval: dict[str, Any]) -> str:

@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.augmentation import Augmentation
+from datamodules.features import StoredFeatures
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which rows form a batch, and the seed of their augmentation."""
+    """Which rows form a batch, and the seed of their augmentation.
+
+    Attributes:
+        view: which stored view of the images is used: the batch then carries features; None: it carries images.
+    """
 
     rows: NDArray[np.int64]
     seed: int
+    view: int | None = None
 
 
 class BatchSampler(Sampler[BatchPlan]):
@@ -34,6 +40,8 @@ class BatchSampler(Sampler[BatchPlan]):
         weights: how often each row is drawn, relative to the others, shape (n,), above 0. An epoch then draws n rows with
             replacement; None takes every row once.
         rank, world: number of this device, and of devices. A device with no image left in the last batch repeats its first.
+        views: how many stored views the features have; epoch e uses view ``e % views``.
+        feature_epochs: batches of epochs below this carry features.
     """
 
     def __init__(
@@ -46,14 +54,21 @@ class BatchSampler(Sampler[BatchPlan]):
         weights: NDArray[np.float64] | None = None,
         rank: int = 0,
         world: int = 1,
+        views: int = 1,
+        feature_epochs: int = 0,
     ) -> None:
         self.rows, self.batch_size, self.seed, self.limit = rows, batch_size, seed, limit
         self.chances = None if weights is None else weights / weights.sum()
         self.rank, self.world = rank, world
+        self.views, self.feature_epochs = views, feature_epochs
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch, also after resuming."""
+        """Called by Lightning before every epoch, also after resuming.
+
+        In a fit, the evaluation loop of Lightning 2.6 does the same for the validation loader before it makes its iterator,
+        with the number of the training epoch that is being validated.
+        """
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -62,6 +77,8 @@ class BatchSampler(Sampler[BatchPlan]):
 
     def __iter__(self) -> Iterator[BatchPlan]:
         rows, seeds = self.rows, np.zeros(len(self), dtype=np.uint32)
+        # Decided here, in the main process: persistent workers never hear of the epoch.
+        view = self.epoch % self.views if self.epoch < self.feature_epochs else None
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch])
             rows = (
@@ -75,7 +92,7 @@ class BatchSampler(Sampler[BatchPlan]):
             batch = rows[start : start + self.batch_size]
             mine = batch[self.rank :: self.world]
             # Another device, another augmentation: the seeds of rank 0 are those of a single device.
-            yield BatchPlan(mine if len(mine) else batch[:1], (int(seeds[number]) + self.rank) % 2**32)
+            yield BatchPlan(mine if len(mine) else batch[:1], (int(seeds[number]) + self.rank) % 2**32, view)
 
 
 def equal_classes(targets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -90,27 +107,48 @@ def equal_classes(targets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArra
 
 
 class CachedImages(Dataset[dict[str, torch.Tensor]]):
-    """Images of the decoded cache, fetched a whole batch at a time.
+    """Images of the decoded cache, or features of them, fetched a whole batch at a time.
 
     Args:
         pixels: shape ``(n, height, width, channels)``, uint8, usually memory-mapped; only a batch is ever copied.
         targets: class numbers, shape ``(n,)``.
-        augmentation: applied to the batch, or None.
+        augmentation: applied to the images of a batch, or None.
+        metadata: what the head sees beside the image, shape ``(n, m)``, float32, or None.
+        features: stored features, for plans that name a view.
     """
 
     def __init__(
-        self, pixels: NDArray[np.uint8], targets: NDArray[np.int64], augmentation: Augmentation | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        targets: NDArray[np.int64],
+        augmentation: Augmentation | None = None,
+        *,
+        metadata: NDArray[np.float32] | None = None,
+        features: StoredFeatures | None = None,
     ) -> None:
-        self.pixels, self.targets = pixels, targets
+        self.pixels, self.targets, self.metadata, self.features = pixels, targets, metadata, features
         self.augmentation = augmentation if augmentation is not None and augmentation.active else None
 
     def __getitem__(self, plan: BatchPlan) -> dict[str, torch.Tensor]:
-        """One batch: ``image`` uint8 ``(b, channels, height, width)`` in channels-last memory, ``target`` and ``row`` int64."""
-        images = np.ascontiguousarray(self.pixels[plan.rows])
-        if self.augmentation is not None:
-            images = self.augmentation(images, plan.seed)
-        return {
-            "image": torch.from_numpy(images).permute(0, 3, 1, 2),
+        """One batch of b rows.
+
+        Returns:
+            ``image`` uint8 ``(b, channels, height, width)`` in channels-last memory, or ``features`` float32 ``(b, f)``;
+            ``target`` and ``row`` int64 ``(b,)``; and ``metadata`` float32 ``(b, m)`` where there is any.
+        """
+        batch = {
             "target": torch.from_numpy(self.targets[plan.rows]),
             "row": torch.from_numpy(plan.rows.copy()),
         }
+        if self.metadata is not None:
+            batch["metadata"] = torch.from_numpy(self.metadata[plan.rows])
+        if plan.view is None:
+            batch["image"] = torch.from_numpy(self._images(plan)).permute(0, 3, 1, 2)
+        else:
+            assert self.features is not None
+            batch["features"] = torch.from_numpy(self.features.of(plan.rows, plan.view))
+        return batch
+
+    def _images(self, plan: BatchPlan) -> NDArray[np.uint8]:
+        images = np.ascontiguousarray(self.pixels[plan.rows])
+        return images if self.augmentation is None else self.augmentation(images, plan.seed)

@@ -113,13 +113,15 @@ def inspect_image(path: Path, salt: bytes = b"") -> ImageFacts:
         return facts
 
 
-def read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int, channels: int, interpolation: str = "area") -> NDArray[np.uint8]:
     """Decode a file and resize it to a square; the aspect ratio is not kept, as in the source documents.
 
     Args:
         path: the image file.
         size: height and width of the result in pixels.
         channels: 1 for grey, 3 for RGB.
+        interpolation: ``area`` averages over areas; ``bilinear`` and ``bicubic`` are Pillow's, with antialiasing, as most
+            pretrained networks saw their images.
 
     Returns:
         Array of shape ``(size, size, channels)``, values 0 to 255. What is transparent is black, like the rim of a
@@ -134,16 +136,18 @@ def read_image(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
             pixels = _dicom_pixels(content, channels)
         else:
             with _opened(content) as image:
-                # Twice the wanted size is enough for area averaging; JPEG can be decoded at that scale directly.
+                # Twice the wanted size is enough for every interpolation; JPEG can be decoded at that scale directly.
                 image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
                 _load(image, content)
                 pixels = _as_uint8(image, channels)
+    if interpolation != "area":
+        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+        resized = Image.fromarray(pixels).resize((size, size), method)
+        return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
     height, width = pixels.shape[:2]
-    method = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
+    flag = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
     return (
-        cv2.resize(pixels, (size, size), interpolation=method)
-        .reshape(size, size, channels)
-        .astype(np.uint8, copy=False)
+        cv2.resize(pixels, (size, size), interpolation=flag).reshape(size, size, channels).astype(np.uint8, copy=False)
     )
 
 

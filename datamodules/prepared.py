@@ -139,6 +139,7 @@ def _prepared_in(
             manifest.frame["sha256"].tolist(),
             size=size,
             channels=channels,
+            interpolation=model["interpolation"],
             on_image=advance,
         )
     leak = leak_of(manifest, splits, task["group_name"])

@@ -12,7 +12,7 @@ from evaluation.wording import Worry, listed, plural, worry
 
 
 def class_worries(metrics: Mapping[str, Any]) -> list[Worry | None]:
-    """Classes that test lacks, that are rare there or that are never called, and the baseline over all classes."""
+    """Classes that test lacks, that are rare there or that are never called, and baselines over all classes."""
     return [_absent_classes(metrics), _rare_classes(metrics), _never_called(metrics), _argmax_baseline(metrics)]
 
 
@@ -47,17 +47,20 @@ def _never_called(metrics: Mapping[str, Any]) -> Worry | None:
 
 
 def _argmax_baseline(metrics: Mapping[str, Any]) -> Worry | None:
-    """Better than the baseline for the positive classes, and yet not over all classes."""
-    baseline = metrics["baseline"] or {}
-    failed = [
-        f"{name} differs by {format_interval(difference)}"
-        for key, name in ARGMAX.items()
-        if (difference := (baseline.get("difference") or {}).get(key)) and (difference["low"] or 0.0) <= 0.0
-    ]
-    if not failed or not baseline["clears"]:
+    """Better than a baseline for the positive classes, and yet not over all classes."""
+    sentences = []
+    for baseline in metrics["baselines"]:
+        failed = [
+            f"{name} differs by {format_interval(difference)}"
+            for key, name in ARGMAX.items()
+            if (difference := baseline["difference"].get(key)) and (difference["low"] or 0.0) <= 0.0
+        ]
+        if failed and baseline["clears"]:
+            sentences.append(f"On test {listed(failed)} from a {baseline['title']}.")
+    if not sentences:
         return None
-    text = f"On test {listed(failed)} from the thumbnail baseline: over all classes no skill beyond it is shown."
-    return worry("caution", "The baseline is not cleared over all classes", text)
+    text = f"{' '.join(sentences)} Over all classes no skill beyond that is shown."
+    return worry("caution", "A baseline is not cleared over all classes", text)
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

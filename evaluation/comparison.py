@@ -12,7 +12,6 @@ from evaluation.split_summary import LOCKED, Judged
 from evaluation.threshold import OperatingPoint, positive_group_scores
 from evaluation.wording import figure, percent, plural
 
-BASELINE_NAME: Final = "logistic regression on 16x16 thumbnails"
 # A domain classifier above this tells two sets apart well enough to call them different.
 TELLING_APART: Final = 0.75
 NO_SHIFT = (
@@ -121,24 +120,25 @@ def _highest(aucs: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(aucs.items(), key=lambda item: -item[1])[:_MOST_LISTED])
 
 
-def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float) -> dict[str, Any]:
+def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float, name: str) -> dict[str, Any]:
     """The ``baseline`` part of metrics.json.
 
     Args:
         model: the model on test. ``val``, ``test``: the baseline, at the threshold that the same rule gives it.
+        name: of the baseline, in full.
     """
     difference = difference_interval("auroc", model.resampled, test.resampled, confidence).to_dict()
     if model.summary["auroc"]["low"] is None:
         difference |= {"low": None, "high": None}
     clears = difference["low"] is not None and difference["low"] > 0
-    argmax = _argmax_differences(model, test, confidence)
+    argmax = argmax_differences(model, test, confidence)
     return {
-        "name": BASELINE_NAME,
+        "name": name,
         "val": val.summary,
         "test": test.summary,
         "difference": {"auroc": difference, **argmax},
         "clears": clears,
-        "sentence": _baseline_sentence(model.summary["auroc"], test.summary["auroc"], difference),
+        "sentence": baseline_sentence(model.summary["auroc"], test.summary["auroc"], difference, name),
         **(
             {"argmax_sentence": " ".join(_argmax_sentence(name, model, test, argmax[name]) for name in argmax)}
             if argmax
@@ -147,7 +147,7 @@ def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float) -> 
     }
 
 
-def _argmax_differences(model: Judged, baseline: Judged, confidence: float) -> dict[str, dict[str, Any]]:
+def argmax_differences(model: Judged, baseline: Judged, confidence: float) -> dict[str, dict[str, Any]]:
     """Model minus baseline in macro AUROC and balanced accuracy, in pairs; empty for two classes."""
     if model.classwise is None or baseline.classwise is None:
         return {}
@@ -165,11 +165,14 @@ def _argmax_sentence(name: str, model: Judged, baseline: Judged, difference: Map
     return f"{metric}: {values[0]} against {values[1]}, difference {format_interval(difference)}."
 
 
-def _baseline_sentence(model: Mapping[str, Any], baseline: Mapping[str, Any], difference: Mapping[str, Any]) -> str:
+def baseline_sentence(
+    model: Mapping[str, Any], baseline: Mapping[str, Any], difference: Mapping[str, Any], name: str
+) -> str:
+    """What the AUROC of the model and of a baseline called ``name`` say, with their paired difference."""
     if difference["value"] is None:
-        return f"AUROC is not defined on this test set, so the model cannot be compared with a {BASELINE_NAME}."
+        return f"AUROC is not defined on this test set, so the model cannot be compared with a {name}."
     start = (
-        f"On test the model's AUROC is {format_interval(model)}, that of a {BASELINE_NAME} "
+        f"On test the model's AUROC is {format_interval(model)}, that of a {name} "
         f"{format_interval(baseline)}; the difference is {format_interval(difference)}"
     )
     if difference["low"] is None:

@@ -63,8 +63,8 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, pha
     """Loss and AUROC over the epochs, one above the other, with the best epoch marked.
 
     Args:
-        history: One row an epoch: `epoch`, `train/loss`, `val/loss`, `val/auroc`, optionally `train/auroc`; gaps (NaN)
-            are skipped.
+        history: One row an epoch: `epoch`, `train/loss`, `val/loss`, `val/auroc`, optionally `train/auroc` and `stage`;
+            gaps (NaN) are skipped. A thin line marks where a stage begins.
         best_epoch: Value of `epoch` whose weights were kept; the first epoch of the highest `val/auroc` if None.
 
     Raises:
@@ -75,9 +75,11 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, pha
         raise ValueError("history.csv holds no epoch with a val/auroc: nothing to draw. Train at least one epoch.")
     if best_epoch is None:
         best_epoch = int(scored["epoch"].to_numpy()[int(np.argmax(scored["val/auroc"].to_numpy()))])
+    begins = stage_starts(history)
     figure = new_figure(
         "Learning curves",
-        f"{len(history)} epoch{'s' if len(history) != 1 else ''}; the weights of epoch {best_epoch} were kept",
+        f"{len(history)} epoch{'s' if len(history) != 1 else ''}; the weights of epoch {best_epoch} were kept"
+        + ("; thin lines: a stage begins" if begins else ""),
         4.25,
         phantom=phantom,
     )
@@ -95,12 +97,23 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, pha
     upper.tick_params(labelbottom=False)
     for axes in (upper, lower):
         _epoch_ticks(axes, history["epoch"].to_numpy(dtype=float))
+        for start in begins:
+            axes.axvline(start, color=MUTED, linewidth=0.7, zorder=1)
         axes.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     best = scored.loc[scored["epoch"] == best_epoch, "val/auroc"]
     if not best.empty:
         lower.plot([best_epoch], [float(best.iloc[0])], color=BLUE, zorder=6, **_MARKERS[0])
     _note_best(upper, best_epoch)
     return figure
+
+
+def stage_starts(history: pd.DataFrame) -> list[float]:
+    """Where each stage after the first begins, half an epoch before its first one; empty without a column `stage`."""
+    if "stage" not in history:
+        return []
+    rows = history.dropna(subset=["stage"])
+    changed = rows["stage"].astype(str).ne(rows["stage"].astype(str).shift())
+    return [float(epoch) - 0.5 for epoch in rows.loc[changed, "epoch"]][1:]
 
 
 def roc(curves: Sequence[Curve], points: Mapping[str, Mapping[str, Any]], *, phantom: bool = False) -> Figure:

@@ -54,13 +54,19 @@ class _Line:
     style: Any
 
 
-def auroc_forest(estimates: Sequence[Estimate], *, phantom: bool = False) -> Figure:
+def auroc_forest(
+    estimates: Sequence[Estimate],
+    *,
+    title: str = "AUROC, model and baseline",
+    subtitle: str = "Dot: estimate. Line: its interval",
+    phantom: bool = False,
+) -> Figure:
     """AUROC with intervals, one row an estimate, values written out on the right. Rows without a value are skipped."""
     rows = [row for row in estimates if row.interval["value"] is not None]
     if not rows:
         raise ValueError("No AUROC to draw: every estimate is null. Both classes must occur in the predictions.")
     height = 0.86 + _ROW * len(rows)
-    figure = new_figure("AUROC, model and baseline", "Dot: estimate. Line: its interval", height, phantom=phantom)
+    figure = new_figure(title, subtitle, height, phantom=phantom)
     axes = add_axes(figure, 0.11, 0.26, 2.59, _ROW * len(rows))
     lows = [float(row.interval["low"] if row.interval["low"] is not None else row.interval["value"]) for row in rows]
     floor = next((edge for edge in (0.9, 0.8, 0.7, 0.6, 0.5) if edge <= min(lows)), 0.0)
@@ -86,10 +92,10 @@ def auroc_forest(estimates: Sequence[Estimate], *, phantom: bool = False) -> Fig
     return figure
 
 
-def shift_slope(panels: Sequence[SlopePanel], *, phantom: bool = False) -> Figure:
-    """From validation to test, one narrow panel a metric, all on the same axis from 0 to 1; the baseline dashed."""
+def shift_slope(panels: Sequence[SlopePanel], *, baseline: str = "thumbnails", phantom: bool = False) -> Figure:
+    """From validation to test, one narrow panel a metric, all on the same axis from 0 to 1; the baseline, called so, dashed."""
     named = any(panel.baseline_val is not None for panel in panels)
-    subtitle = "Circles: the model. Squares: the thumbnail baseline" if named else "With intervals"
+    subtitle = f"Circles: the model. Squares: {baseline}" if named else "With intervals"
     figure = new_figure("From validation to test", subtitle, 3.3, phantom=phantom)
     width = 4.02 / max(len(panels), 1)
     for index, panel in enumerate(panels):

@@ -1,4 +1,4 @@
-"""From the predictions files of a run to its metrics.json, beside the thumbnail baseline on the same split."""
+"""From the predictions files of a run to its metrics.json, beside baselines on the same split."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.baseline import domain_auc, thumbnail_scores
-from evaluation.predictions import Predictions, positive_classes, read_predictions, write_predictions
+from evaluation.baseline import domain_auc
+from evaluation.baselines import BaselineInputs, baseline_scores
+from evaluation.predictions import PREFIX, Predictions, positive_classes, read_predictions, write_predictions
 from evaluation.summary import evaluate_run
 from evaluation.threshold import OperatingPoint
 
@@ -48,19 +49,22 @@ def judge_run(
     negative_name: str = "",
     seed: int = 0,
     leak: Mapping[str, Any] | None = None,
+    baselines: Mapping[str, Mapping[str, NDArray[np.float64]]] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Read the predictions, train and write the baseline, and compute every figure.
+    """Read the predictions, write those of the baselines, and compute every figure.
 
     Args:
-        folder: the run; ``predictions/val.csv`` and ``test.csv`` are read, ``thumbnail_val.csv`` and ``_test.csv``
-            written with a probability for each class.
+        folder: the run; ``predictions/val.csv`` and ``test.csv`` are read, ``<baseline>_val.csv`` and ``_test.csv`` written
+            with a probability for each class.
         point: the locked operating point.
         parts: thumbnails of ``train``, ``val`` and ``test``.
         classes: of the task. ``positive``, ``positive_name``, ``negative_name``: as in
             :class:`evaluation.predictions.Predictions`.
         seed: of folds and resamples.
         leak: of a split that was made to leak, see :func:`evaluation.summary.evaluate_run`.
+        baselines: by name, for ``val`` and ``test`` class probabilities of shape (images, classes), in the order of the
+            part's predictions file. None trains the thumbnail baseline on ``parts`` and no other.
         options: passed on to :func:`evaluation.summary.evaluate_run`.
 
     Returns:
@@ -68,16 +72,14 @@ def judge_run(
     """
     names = (positive, positive_name, negative_name)
     model: dict[str, Predictions] = {}
-    baseline: dict[str, Predictions] = {}
     for part in ("val", "test"):
         model[part] = read_predictions(folder / "predictions" / f"{part}.csv", classes, *names)
-    scores = _baseline_scores(parts, classes, positive)
-    for part, held in scores.items():
-        frame = model[part].frame.copy()
-        for number, name in enumerate(classes):
-            frame[f"prob_{name}"] = held[:, number]
-        write_predictions(folder / "predictions" / f"thumbnail_{part}.csv", frame)
-        baseline[part] = model[part].with_frame(frame)
+    if baselines is None:
+        baselines = {"thumbnail": _thumbnail_scores(parts, classes, positive)}
+    held = {}
+    for name, scores in baselines.items():
+        pair = [_written(folder / "predictions", name, part, model[part], scores[part]) for part in ("val", "test")]
+        held[name] = (pair[0], pair[1])
     domain = {}
     for index, name in enumerate(classes):
         (ours, our_groups), (theirs, their_groups) = parts["train"].of_class(index), parts["test"].of_class(index)
@@ -86,8 +88,7 @@ def judge_run(
         model["val"],
         model["test"],
         point,
-        baseline_val=baseline["val"],
-        baseline_test=baseline["test"],
+        baselines=held,
         domain_aucs=domain,
         seed=seed,
         leak=leak,
@@ -95,14 +96,22 @@ def judge_run(
     )
 
 
-def _baseline_scores(
+def _written(folder: Path, name: str, part: str, model: Predictions, scores: NDArray[np.float64]) -> Predictions:
+    """The predictions of a baseline on the images of the model, checked and on disk."""
+    if np.shape(scores) != (len(model), len(model.classes)):
+        raise ValueError(
+            f"baseline {name}: the scores of {part} have shape {np.shape(scores)}; expected {(len(model), len(model.classes))}."
+        )
+    frame = model.frame.assign(**{f"{PREFIX}{label}": scores[:, k] for k, label in enumerate(model.classes)})
+    write_predictions(folder / f"{name}_{part}.csv", frame)
+    return model.with_frame(frame)
+
+
+def _thumbnail_scores(
     parts: Mapping[str, Thumbnails], classes: tuple[str, ...], positive: str | Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """Probabilities of the baseline on ``val`` and ``test``, each of shape (n, number of classes)."""
-    train, held = parts["train"], {part: parts[part].pixels for part in ("val", "test")}
-    if len(classes) == 2:
-        number = classes.index(positive_classes(classes, positive)[0])
-        found = {part: thumbnail_scores(train.pixels, train.targets == number, held[part]) for part in held}
-        return {part: np.stack([s, 1.0 - s][:: 1 - 2 * number], axis=1) for part, s in found.items()}
-    both = thumbnail_scores(train.pixels, train.targets, np.concatenate(list(held.values())), len(classes))
-    return dict(zip(held, np.split(both, [len(held["val"])]), strict=True))
+    """Probabilities of the thumbnail baseline on ``val`` and ``test``, each of shape (n, number of classes)."""
+    train = parts["train"]
+    inputs = BaselineInputs(train.pixels, parts["val"].pixels, parts["test"].pixels, train.groups)
+    number = classes.index(positive_classes(classes, positive)[0])
+    return baseline_scores("thumbnail", inputs, train.targets, len(classes), positive=number)

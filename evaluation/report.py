@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from evaluation.figures import standalone_svg, svg
 from evaluation.report_figures import build_figures
 from evaluation.report_files import ReportError, RunFiles, read_run
-from evaluation.report_parts import audit_part, card_of, rescued, subgroup_tables, worries_of_page
+from evaluation.report_parts import (
+    BASELINE_NOTES,
+    audit_part,
+    baseline_called,
+    card_of,
+    rescued,
+    stages_of,
+    subgroup_tables,
+    worries_of_page,
+)
 from evaluation.report_text import FILTERS
 from evaluation.wording import test_part_of
 
@@ -25,6 +34,7 @@ _HERE: Final = Path(__file__).parent
 _PNG_DPI: Final = 200
 _SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("results", "Results"),
+    ("baselines", "Baselines"),
     ("classes", "All classes"),
     ("operating-point", "Operating point"),
     ("confusion", "Decisions"),
@@ -45,7 +55,7 @@ def write_report(run_dir: Path) -> Path:
 
     Args:
         run_dir: Run folder with metrics.json, threshold.json, predictions/val.csv and predictions/test.csv. Optional
-            files (thumbnail predictions, history.csv, data_card.json, audit.json, run.json, config.yaml,
+            files (predictions of baselines, history.csv, data_card.json, audit.json, run.json, config.yaml,
             figures/mistakes/mistakes.json) add their sections; without them the page says what is missing.
 
     Returns:
@@ -73,12 +83,14 @@ def _render(run: RunFiles, figures: dict[str, Markup]) -> str:
         lstrip_blocks=True,
     )
     several = run.metrics["splits"]["test"].get("multiclass")
+    absent = {name for name, there in (("classes", several), ("baselines", run.metrics.get("baselines"))) if not there}
+    history = _history(run)
     environment.filters.update({name: _named(function) for name, function in FILTERS.items()})
     return environment.get_template("report.html.j2").render(
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         notice=NOTICE,
         title=_title(run.metrics),
-        sections=[part for part in _SECTIONS if part[0] != "classes" or several],
+        sections=[part for part in _SECTIONS if part[0] not in absent],
         files=run,
         m=run.metrics,
         threshold=run.threshold,
@@ -90,7 +102,11 @@ def _render(run: RunFiles, figures: dict[str, Markup]) -> str:
         subgroups=subgroup_tables(run.metrics),
         audit=run.audit and audit_part(run),
         data=card_of(run),
-        history=_history(run),
+        history=history,
+        has_stages=stages_of(history),
+        model_notes=(run.run or {}).get("model_notes") or [],
+        baseline_called=baseline_called(run.metrics),
+        baseline_notes=BASELINE_NOTES,
     )
 
 

@@ -24,6 +24,7 @@ from evaluation.figures import (
 )
 from evaluation.figures_curves import Role
 from evaluation.report_files import RunFiles
+from evaluation.report_parts import baseline_called
 from evaluation.report_text import range_of, score, threshold
 
 
@@ -41,6 +42,13 @@ def build_figures(run: RunFiles) -> dict[str, Figure]:
         "roc": roc(_curves(run, "auroc"), points, phantom=phantom),
         "precision_recall": precision_recall(_curves(run, "average_precision"), points, phantom=phantom),
     }
+    if metrics.get("baselines"):
+        figures["baselines"] = auroc_forest(
+            _beside_baselines(metrics),
+            title="Model and baselines, test",
+            subtitle="AUROC; dot: estimate, line: its interval",
+            phantom=phantom,
+        )
     if run.history is not None:
         best = (run.run or {}).get("best_epoch")
         figures["learning_curves"] = learning_curves(run.history, best_epoch=best, phantom=phantom)
@@ -49,7 +57,7 @@ def build_figures(run: RunFiles) -> dict[str, Figure]:
         figures[f"scores_{name}"] = score_histogram(
             held.labels, held.scores, cut, classes, title=title, beside=run.scores[other].scores, phantom=phantom
         )
-    figures["shift"] = shift_slope(_panels(metrics), phantom=phantom)
+    figures["shift"] = shift_slope(_panels(metrics), baseline=baseline_called(metrics), phantom=phantom)
     several = test.get("multiclass")
     if several:
         names = metrics["classes"]
@@ -70,9 +78,17 @@ def _estimates(metrics: Mapping[str, Any]) -> list[Estimate]:
     ]
     baseline = metrics.get("baseline")
     if baseline:
-        rows.append(Estimate("thumbnails, validation", baseline["val"]["auroc"], baseline=True))
-        rows.append(Estimate("thumbnails, test", baseline["test"]["auroc"], baseline=True))
+        name = baseline_called(metrics)
+        rows.append(Estimate(f"{name}, validation", baseline["val"]["auroc"], baseline=True))
+        rows.append(Estimate(f"{name}, test", baseline["test"]["auroc"], baseline=True))
     return rows
+
+
+def _beside_baselines(metrics: Mapping[str, Any]) -> list[Estimate]:
+    """The model, then the baselines from the strongest on validation down."""
+    ordered = sorted(metrics["baselines"], key=lambda row: -(row["val_auroc"] or 0.0))
+    model = Estimate(f"{metrics['model']}, this run", metrics["splits"]["test"]["auroc"])
+    return [model, *(Estimate(row["short"], row["auroc"], baseline=True) for row in ordered)]
 
 
 def _curves(run: RunFiles, metric: str) -> list[Curve]:
@@ -81,7 +97,10 @@ def _curves(run: RunFiles, metric: str) -> list[Curve]:
     sources: list[tuple[str, str, Role, Mapping[str, Any] | None]] = [
         ("test", "test", "test", splits["test"]),
         ("val", "validation", "validation", splits["val"]),
-        ("thumbnail_test", "thumbnails, test", "baseline", (run.metrics.get("baseline") or {}).get("test")),
+        (
+            *("baseline_test", f"{baseline_called(run.metrics)}, test", "baseline"),
+            (run.metrics.get("baseline") or {}).get("test"),
+        ),
     ]
     curves = []
     for file, name, role, summary in sources:

@@ -67,8 +67,10 @@ def read_run(folder: Path) -> RunFiles:
         )
     absent: list[str] = []
     scores = {name: _scores(folder, name, metrics, required=True, absent=absent) for name in ("val", "test")}
-    for name in ("thumbnail_val", "thumbnail_test"):
-        scores[name] = _scores(folder, name, metrics, required=False, absent=absent)
+    # Runs from before there were several baselines do not name the one that is drawn.
+    key = (metrics.get("baseline") or {}).get("key", "thumbnail")
+    for part in ("val", "test"):
+        scores[f"baseline_{part}"] = _scores(folder, f"{key}_{part}", metrics, required=False, absent=absent)
     history = folder / "history.csv"
     config = folder / "config.yaml"
     absent.extend(path.name for path in (history, config) if not path.is_file())
@@ -132,7 +134,7 @@ def _scores(
         held = read_predictions(path, tuple(metrics["classes"]), positive, called, metrics["negative_class"])
     except PredictionsError as error:
         raise ReportError(f"{error}. Predict the split again.") from error
-    split = metrics["splits"][name.removeprefix("thumbnail_")]
+    split = metrics["splits"][name.rpartition("_")[2]]
     if (len(held), int(held.labels.sum())) != (split["n"], split["n_positive"]):
         raise ReportError(
             f"{path} holds {len(held)} images, {int(held.labels.sum())} of them {called}; metrics.json counted "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
+from evaluation.baseline_table import SHORT
 from evaluation.report_files import ReportError, RunFiles
 from evaluation.wording import LEAKY, Worry, worry
 
@@ -28,8 +29,26 @@ _CARD: Final[dict[str, Any]] = {
     "split_sha256": "",
 }
 _METRICS: Final = ("sensitivity", "group_recall", "specificity", "auroc")
+BASELINE_NOTES: Final[dict[str, str]] = {
+    "majority": "gives every image the class frequencies of training. Its accuracy is that of always naming the commonest class.",
+    "thumbnail": "sees 16x16 pixels: where an image is bright and coarse shapes, and nothing finer.",
+    "metadata": "sees age, sex or site, and never the image.",
+    "hog_svm": "sees in which directions edges run in each part of the image: the usual method before deep learning.",
+    "features": "sees what a network that was trained on other pictures makes of the image; no part of it was trained here.",
+}
 # The lowest recall is only named among values with at least this many positive groups.
 _FEWEST_POSITIVE: Final = 10
+
+
+def baseline_called(metrics: Mapping[str, Any]) -> str:
+    """What the baseline that curves show is called; metrics from before there were several do not say it."""
+    key = (metrics.get("baseline") or {}).get("key", "thumbnail")
+    return SHORT.get(key, key)
+
+
+def stages_of(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the epochs belong to named stages."""
+    return any(row.get("stage") is not None for row in history)
 
 
 def worries_of_page(run: RunFiles) -> list[Worry]:

@@ -38,6 +38,9 @@ def print_results(metrics: dict[str, Any], console: Console | None = None) -> No
         console.print(_argmax(metrics))
         console.print()
     console.print(_figures(metrics))
+    if metrics.get("baselines"):
+        console.print()
+        console.print(_baselines(metrics))
     resamples, group = metrics["bootstrap"]["resamples"], metrics["group_name"]
     part = f"; {test_part_of(metrics)}" if test_part_of(metrics) else ""
     console.print(f"{metrics['confidence']:.0%} intervals from {resamples:,} resamples of {group}s{part}\n")
@@ -87,6 +90,17 @@ def _figures(metrics: dict[str, Any]) -> Table:
         table.add_row(f"[bold]at {name}[/bold]", "", "")
         for metric in ("accuracy", "sensitivity", "specificity"):
             table.add_row(f"  {metric}", *(format_interval(side[at][metric]) for side in sides))
+    return table
+
+
+def _baselines(metrics: dict[str, Any]) -> Table:
+    """The model beside the baselines, on test."""
+    table = _plain_table("beside baselines, on test", "", "", "AUROC", "model - baseline", "")
+    table.add_row(escape(metrics["model"]), format_interval(metrics["splits"]["test"]["auroc"]), "", "")
+    for row in metrics["baselines"]:
+        verdict = "" if row["clears"] else "[bold]not cleared[/bold]"
+        difference = format_interval(row["difference"]["auroc"])
+        table.add_row(escape(row["short"]), format_interval(row["auroc"]), difference, verdict)
     return table
 
 

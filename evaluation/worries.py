@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from evaluation.baseline_table import BEYOND
 from evaluation.class_worries import class_worries
 from evaluation.comparison import NO_SHIFT, TELLING_APART, apart_sentence, is_notable
 from evaluation.intervals import format_interval
 from evaluation.split_summary import FEWEST_GROUPS, LOCKED, RANKED, Judged
-from evaluation.wording import LEAKY, Worry, percent, plural, worry
+from evaluation.wording import LEAKY, Worry, listed, percent, plural, worry
 
 # A fall of a metric from validation to test beyond this is an alarm when its interval excludes 0.
 LARGE_DROP: Final = 0.1
 FEW_GROUPS: Final = 50
+_ADJECTIVE: Final = {
+    "thumbnail": "thumbnail",
+    "hog_svm": "HOG and SVM",
+    "majority": "constant",
+    "features": "frozen-feature",
+}
 _MOSTLY: Final = 0.5
 _MANY_DROPPED: Final = 0.05
 
@@ -110,10 +117,10 @@ def _fall(row: Mapping[str, Any]) -> str:
 
 
 def _same_in_baseline(metrics: Mapping[str, Any], fallen: list[str]) -> list[str]:
-    """What the thumbnail baseline does where the model falls: the same fall points at the images, not at the model."""
+    """What a baseline does where the model falls: the same fall points at the images, not at the model."""
     if metrics["baseline"] is None:
         return []
-    sentences = []
+    key, sentences = metrics["baseline"]["key"], []
     for metric in fallen:
         sides = [metrics["baseline"][side] for side in ("val", "test")]
         before, after = (side["auroc"] if metric == "AUROC" else side[LOCKED][metric] for side in sides)
@@ -121,19 +128,30 @@ def _same_in_baseline(metrics: Mapping[str, Any], fallen: list[str]) -> list[str
             continue
         own = "" if metric == "AUROC" else ", at a threshold chosen for it by the same rule,"
         same = after["value"] < before["value"] - LARGE_DROP / 2
-        lead = "The thumbnail baseline" + own + (" shows the same:" if same else " does not show it:")
+        lead = f"The {_ADJECTIVE.get(key, key)} baseline" + own + (" shows the same:" if same else " does not show it:")
         sentences.append(f"{lead} {format_interval(before)} on validation and {format_interval(after)} on test.")
     return sentences
 
 
 def _baseline(metrics: Mapping[str, Any]) -> Worry | None:
-    if metrics["baseline"] is None:
-        text = "No thumbnail baseline was given, so nothing shows that the task needs a network at all."
+    """The baselines that the model was not shown to beat; the one with the highest AUROC on validation first."""
+    rows = metrics["baselines"]
+    if not rows:
+        text = "No baseline was given, so nothing shows that the task needs a network at all."
         return worry("caution", "No baseline to compare with", text)
-    if metrics["baseline"]["clears"]:
+    missed = sorted((row for row in rows if not row["clears"]), key=lambda row: -(row["val_auroc"] or 0.0))
+    if not missed:
         return None
+    text = missed[0]["sentence"]
+    if len(missed) > 1:
+        others = [f"{_beyond(row)} ({format_interval(row['difference']['auroc'])})" for row in missed[1:]]
+        text += f" Nor is the model shown to be better than {listed(others)}."
     level = "caution" if _too_few_to_tell(metrics) else "alarm"
-    return worry(level, "No evidence of skill beyond a thumbnail baseline", metrics["baseline"]["sentence"])
+    return worry(level, f"No evidence of skill beyond {_beyond(missed[0])}", text)
+
+
+def _beyond(row: Mapping[str, Any]) -> str:
+    return BEYOND.get(row["name"], f"the baseline {row['name']}")
 
 
 def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:

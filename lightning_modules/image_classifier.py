@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, MulticlassAUROC
@@ -17,6 +19,10 @@ from torchmetrics.utilities import dim_zero_cat
 from models.build import build_network
 from models.bundle import to_input
 from models.losses import ClassificationLoss
+from models.mixing import mix
+from models.optimisation import build_optimizer, build_schedule
+from models.stages import Stage, plan_stages
+from models.views import views
 
 Batch = dict[str, Tensor]
 
@@ -32,15 +38,20 @@ class ImageClassifier(LightningModule):
     or the mean over classes of one against the rest.
 
     Args:
-        model: settings of the network, as in ``conf/model``.
+        model: settings of the network, as in ``conf/model``, with nothing left to fill in.
         classes: at least two class names; their order is the order of the class numbers.
         positive: the classes whose recall must be kept; exactly one of two.
-        learning_rate, weight_decay: of Adam.
-        class_counts: training images of each class; needed for the two corrections below only.
-        class_weights, logit_adjustment: see :class:`models.losses.ClassificationLoss`.
+        trainer: settings of optimiser and schedule, as in ``conf/trainer``.
+        finetune: which blocks train when, as in ``conf/finetune``.
+        loss: as in the section ``loss``. ``imbalance``: of the same name.
+        mixing: ``mixup`` and ``cutmix``, the alphas of the section ``augmentation``.
+        class_counts: training images of each class; needed where the loss corrects for them.
+        tta: views whose mean probability is the score, once training is over: ``none``, ``flip`` or ``dihedral``.
+        batches_per_epoch: of training; the schedules are laid out over them.
 
     Attributes:
         threshold: float64 buffer, the operating point; NaN until it has been fixed on validation.
+        stage: which blocks train now.
     """
 
     threshold: Tensor
@@ -50,29 +61,33 @@ class ImageClassifier(LightningModule):
         model: dict[str, Any],
         classes: list[str],
         positive: list[str],
-        learning_rate: float,
-        weight_decay: float = 0.0,
+        trainer: dict[str, Any],
+        *,
+        finetune: dict[str, Any] | None = None,
+        loss: dict[str, Any] | None = None,
+        imbalance: dict[str, Any] | None = None,
+        mixing: dict[str, float] | None = None,
         class_counts: list[int] | None = None,
-        class_weights: bool = False,
-        logit_adjustment: float = 0.0,
+        tta: str = "none",
+        batches_per_epoch: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         if len(classes) < 2 or not positive or not set(positive) < set(classes):
             raise ValueError(f"positive={positive} must be some, but not all, of at least two classes, got {classes}")
         self.binary = len(classes) == 2
-        self.network = build_network(model, outputs=1 if self.binary else len(classes)).to(
-            memory_format=torch.channels_last
-        )
-        self.positive_index = classes.index(positive[0])
+        self.options, self.finetune, self.mixing = dict(trainer), finetune or {"name": "none"}, mixing or {}
+        self.layout = torch.channels_last if trainer.get("channels_last", True) else torch.contiguous_format
+        self.network = build_network(model, outputs=1 if self.binary else len(classes)).to(memory_format=self.layout)
+        self.stages = plan_stages(self.finetune, self.options, [block.name for block in self.network.blocks()])
+        self.enter_stage(self.stages[0])
+        self.classes, self.positive_index = list(classes), classes.index(positive[0])
+        correction = {name: value for name, value in (imbalance or {}).items() if name != "weighted_sampler"}
         self.loss = ClassificationLoss(
-            class_counts or [1] * len(classes),
-            self.positive_index,
-            class_weights=class_weights,
-            logit_adjustment=logit_adjustment,
+            class_counts or [1] * len(classes), self.positive_index, **correction, **(loss or {})
         )
-        self.mean, self.std = float(model["mean"]), float(model["std"])
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.mean, self.std = model["mean"], model["std"]
+        self.tta, self.batches_per_epoch = tta, batches_per_epoch
         self.register_buffer("threshold", torch.tensor(float("nan"), dtype=torch.float64))
         self.train_auroc, self.val_auroc, self.test_auroc = (_auroc(len(classes)) for _ in range(3))
         if not self.binary:
@@ -80,20 +95,50 @@ class ImageClassifier(LightningModule):
         self._rows: list[Tensor] = []
         self._scores: list[Tensor] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32, for uint8 images ``(n, channels, height, width)``: shape ``(n,)`` for two classes, else ``(n, K)``."""
-        inputs = to_input(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(inputs).float()
-        return logits.squeeze(1) if self.binary else logits
+    def forward(self, images: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Logits, float32.
+
+        Args:
+            images: uint8 0 to 255, or float32 in that range, shape ``(n, channels, height, width)``.
+            metadata: shape ``(n, m)``, for a network whose head takes it.
+
+        Returns:
+            Shape ``(n,)`` for two classes, else ``(n, K)``.
+        """
+        return self._logits(self.network(self._normalised(images), metadata))
+
+    def trunk_features(self, images: Tensor) -> Tensor:
+        """Features ``(n, f)``, float32, of the network without its head; for uint8 images as above."""
+        features: Tensor = self.network.features(self._normalised(images)).float()
+        return features
+
+    def enter_stage(self, stage: Stage) -> None:
+        """Let the blocks of this stage train, and no other; the optimiser has to be made anew after that."""
+        self.stage = stage
+        self.network.set_trainable(stage.blocks)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of one batch."""
-        logits, targets = self(batch["image"]), batch["target"]
-        loss: Tensor = self.loss(logits, targets)
+        """The training loss of one batch."""
+        targets = batch["target"]
+        aims, metadata = targets, batch.get("metadata")
+        if "features" in batch:
+            logits = self._logits(self.network.classify(batch["features"], metadata))
+        else:
+            images = batch["image"]
+            if self.mixing.get("mixup") or self.mixing.get("cutmix"):
+                images, aims = mix(images, targets, len(self.classes), **self.mixing)
+            logits = self(images, metadata)
+        loss: Tensor = self.loss(logits, aims)
+        # Of a mixed image, the target that counts here is that of the image which was drawn.
         self.train_auroc.update(self._scored(logits.detach()), self._labels(targets))
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
         self.log("train/auroc", self.train_auroc, on_step=False, on_epoch=True)
         return loss
+
+    def on_fit_start(self) -> None:
+        """Compile the network in place, which leaves the names in checkpoints alone."""
+        if self.options.get("compile"):
+            self.network.compile()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the epoch before."""
@@ -127,11 +172,18 @@ class ImageClassifier(LightningModule):
             scores = np.stack(pair, axis=1)
         return rows, scores
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; fused where the device has it, which changes speed only."""
-        return torch.optim.Adam(
-            self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the stage, over the parameters that train in it."""
+        optimizer = build_optimizer(self.network, self.stage, self.options, float(self.finetune.get("layer_decay", 1.0)))
+        steps = self.stage.epochs * math.ceil(self.batches_per_epoch / self.options.get("accumulate", 1))
+        schedule = build_schedule(optimizer, self.options, steps, self.stage.epochs)
+        return {"optimizer": optimizer, **({"lr_scheduler": schedule} if schedule else {})}
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return to_input(images, self.mean, self.std).contiguous(memory_format=self.layout)
+
+    def _logits(self, outputs: Tensor) -> Tensor:
+        return outputs.float().squeeze(1) if self.binary else outputs.float()
 
     def _scored(self, logits: Tensor) -> Tensor:
         """Probabilities: of the positive class for two classes, else of every class."""
@@ -143,7 +195,7 @@ class ImageClassifier(LightningModule):
 
     def _evaluate(self, batch: Batch, part: str, auroc: Metric) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            logits = self(batch["image"])
+            logits = self._evaluation_logits(batch)
         targets = batch["target"]
         # float32 probabilities, never logits: torchmetrics guesses per batch whether it was given logits.
         scores = self._scored(logits)
@@ -156,6 +208,18 @@ class ImageClassifier(LightningModule):
         if part == "val" and not self.binary:
             self.val_balanced_accuracy.update(scores, targets)
             self.log("val/balanced_accuracy", self.val_balanced_accuracy, on_step=False, on_epoch=True)
+
+    def _evaluation_logits(self, batch: Batch) -> Tensor:
+        """Logits of a batch; once training is over, those of the mean probability over the views of each image."""
+        metadata = batch.get("metadata")
+        if "features" in batch:
+            return self._logits(self.network.classify(batch["features"], metadata))
+        # Epochs are scored without views: eight times the work, for a number that only picks the epoch.
+        if self.tta == "none" or self._trainer is None or self._trainer.state.fn == TrainerFn.FITTING:
+            return cast(Tensor, self(batch["image"], metadata))
+        found = [self._scored(self(view, metadata)) for view in views(batch["image"], self.tta)]
+        mean = torch.stack(found).mean(dim=0)
+        return mean.logit(eps=1e-7) if self.binary else mean.clamp_min(1e-12).log()
 
 
 class MacroAUROC(MulticlassAUROC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.blocks import BlockNetwork
 from models.build import build_network
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -41,7 +43,7 @@ def save_bundle(network: nn.Module, description: dict[str, Any], folder: Path) -
     return digest
 
 
-def load_bundle(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_bundle(folder: Path) -> tuple[BlockNetwork, dict[str, Any]]:
     """The network (in eval mode) and the description that :func:`save_bundle` wrote.
 
     Raises:
@@ -58,10 +60,46 @@ def load_bundle(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     network = build_network(description["network"], outputs)
     weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
     network.load_state_dict(weights)
-    return network.eval(), description
+    network.eval()
+    return network, description
 
 
-def to_input(images: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 pixels 0 to 255 -> float32 ``(pixels / 255 - mean) / std``, on the device where the pixels are."""
-    scaled = images.to(torch.float32).mul_(1.0 / 255.0)
-    return scaled if mean == 0.0 and std == 1.0 else scaled.sub_(mean).div_(std)
+class Normalise(nn.Module):
+    """Pixels 0 to 255 -> ``(pixels / 255 - mean) / std``, float32, in one pass where all channels have the same values.
+
+    Args:
+        mean, std: of pixels in [0, 1], one a channel or one for all; a plain number counts as one for all.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        means, stds = (torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1) for values in (mean, std))
+        # Not persistent: they are settings, and a checkpoint should hold what was learnt.
+        self.register_buffer("scale", (1.0 / (255.0 * stds)).float(), persistent=False)
+        self.register_buffer("shift", (-means / stds).float(), persistent=False)
+        self.plain = bool((means == 0).all() and (stds == 1).all())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images on the device and in the memory layout of the given ones.
+
+        Args:
+            images: shape ``(n, channels, height, width)``, uint8 or (after mixing) float32 in 0 to 255; not changed.
+        """
+        scaled = images.to(torch.float32, copy=True)
+        if self.plain:
+            return scaled.mul_(1.0 / 255.0)
+        return scaled.mul_(self.scale).add_(self.shift)
+
+
+def to_input(images: Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> Tensor:
+    """Pixels 0 to 255 -> float32 ``(pixels / 255 - mean) / std``, on the device where they are; see :class:`Normalise`.
+
+    Args:
+        images: uint8 or float32 pixels, shape ``(..., channels, height, width)``.
+        mean, std: as in a bundle's ``network`` settings: one a channel or one for all; a plain number in version 0.1.
+    """
+    scaled: Tensor = Normalise(mean, std).to(images.device)(images)
+    return scaled

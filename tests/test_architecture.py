@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation")
+PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "workflow")
 ENTRY_FILES = tuple(path.stem for path in ROOT.glob("*.py"))
 ALLOWED = {
     "evaluation": set(),
@@ -16,7 +16,9 @@ ALLOWED = {
     "datamodules": set(),
     "conf": set(),
     "lightning_modules": {"models"},
-    "callbacks": {"evaluation"},
+    "callbacks": {"evaluation", "models"},
+    # The steps of a run, shared by the entry files.
+    "workflow": {"conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation"},
 }
 TORCH_LIKE = {"torch", "torchvision", "pytorch_lightning", "lightning_fabric", "timm", "torchmetrics", "albumentations"}
 HYDRA = {"hydra", "omegaconf"}

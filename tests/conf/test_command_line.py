@@ -54,7 +54,7 @@ def check(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["data.root="], ["data.root", "folder of the data set"]),
         (["split.val_fraction=0.01"], ["split.val_fraction=0.01", "at least 0.05"]),
         (["split.seed=4294967296"], ["split.seed=4294967296"]),
-        (["model.mean=nan"], ["model.mean=nan", "finite"]),
+        (["model.mean=[nan]"], ["model.mean=[nan]", "finite"]),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], words: list[str]) -> None:

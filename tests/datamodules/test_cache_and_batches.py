@@ -215,6 +215,37 @@ def test_bad_images_are_skipped_or_stop(chest_xray: Path, tmp_path: Path) -> Non
         prepare(tiny_settings(chest_xray, tmp_path, "data.on_bad_image=error"))
 
 
+def test_metadata_rows_are_those_of_the_images() -> None:
+    pixels = np.zeros((8, 4, 4, 1), dtype=np.uint8)
+    metadata = np.arange(24, dtype=np.float32).reshape(8, 3)
+    sampler = BatchSampler(np.array([2, 5, 7]), 2, seed=1)
+    for batch in DataLoader(CachedImages(pixels, np.arange(8), metadata=metadata), sampler=sampler, batch_size=None):
+        assert batch["metadata"].dtype == torch.float32
+        assert (batch["metadata"][:, 0] == 3 * batch["row"]).all()
+        assert "features" not in batch
+
+
+def test_plans_name_a_view_in_the_first_epochs_alone() -> None:
+    plain = BatchSampler(np.arange(33), 8, seed=3)
+    sampler = BatchSampler(np.arange(33), 8, seed=3, views=2, feature_epochs=3)
+    for epoch, view in enumerate((0, 1, 0, None, None)):
+        sampler.set_epoch(epoch)
+        plain.set_epoch(epoch)
+        for plan, other in zip(sampler, plain, strict=True):
+            assert plan.view == view
+            assert other.view is None
+            assert plan.rows.tolist() == other.rows.tolist(), "features come in the order of the images"
+            assert plan.seed == other.seed
+
+
+def test_two_devices_use_the_same_view() -> None:
+    both = [BatchSampler(np.arange(20), 8, 3, rank=rank, world=2, views=3, feature_epochs=9) for rank in range(2)]
+    for sampler in both:
+        sampler.set_epoch(5)
+    for first, second in zip(*both, strict=True):
+        assert first.view == second.view == 2
+
+
 def test_two_devices_share_the_batches_of_one() -> None:
     rows = np.arange(103)
     alone = list(BatchSampler(rows, 16, seed=3))

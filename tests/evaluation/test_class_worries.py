@@ -18,7 +18,7 @@ def row(name: str, n: int = 40, n_groups: int = 20, called: int = 30) -> dict[st
 def metrics(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     absent = [item["class"] for item in rows if not item["n"]]
     test = {"multiclass": {"classes": rows, "absent": absent}}
-    return {"splits": {"test": test}, "group_name": "lesion", "baseline": None, **changes}
+    return {"splits": {"test": test}, "group_name": "lesion", "baselines": [], **changes}
 
 
 def said(content: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -28,12 +28,13 @@ def said(content: dict[str, Any]) -> list[tuple[str, str, str]]:
 def baseline(low: float | None, clears: bool = True) -> dict[str, Any]:
     difference = {"value": 0.01, "low": low, "high": None if low is None else 0.05}
     better = {"value": 0.2, "low": 0.1, "high": 0.3}
-    return {"clears": clears, "difference": {"auroc": better, "macro_auroc": better, "balanced_accuracy": difference}}
+    differences = {"auroc": better, "macro_auroc": better, "balanced_accuracy": difference}
+    return {"title": "linear SVM", "clears": clears, "difference": differences}
 
 
 def test_nothing_to_say_for_enough_images_and_for_two_classes() -> None:
-    assert said(metrics([row("mel"), row("nv")], baseline=baseline(0.001))) == []
-    assert said({"splits": {"test": {}}, "group_name": "lesion", "baseline": baseline(0.001)}) == []
+    assert said(metrics([row("mel"), row("nv")], baselines=[baseline(0.001)])) == []
+    assert said({"splits": {"test": {}}, "group_name": "lesion", "baselines": [baseline(0.001)]}) == []
 
 
 def test_absent_rare_and_never_called_classes_are_named() -> None:
@@ -52,10 +53,11 @@ def test_absent_rare_and_never_called_classes_are_named() -> None:
 def test_a_baseline_that_is_cleared_for_the_positive_classes_only(
     low: float | None, clears: bool, warned: bool
 ) -> None:
-    found = said(metrics([row("mel"), row("nv")], baseline=baseline(low, clears)))
+    found = said(metrics([row("mel"), row("nv")], baselines=[baseline(low, clears)]))
     assert bool(found) is warned
     if warned:
         assert "balanced accuracy differs by 0.010" in found[0][2] and "macro AUROC" not in found[0][2]
+        assert "from a linear SVM." in found[0][2]
 
 
 @pytest.mark.parametrize(

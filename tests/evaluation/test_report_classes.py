@@ -66,7 +66,7 @@ def metrics_of() -> Callable[..., dict[str, Any]]:
                 val,
                 test,
                 choose_operating_point(val, recall=0.9, group_name="lesion"),
-                **{"baseline_val": draw("val", 1.0), "baseline_test": draw("test", 1.0)},
+                baselines={"thumbnail": (draw("val", 1.0), draw("test", 1.0))},
                 **{"domain_aucs": {}, "title": "Skin", "task": "t", "model": "m", "phantom": False},
                 **{
                     "group_name": "lesion",

@@ -39,7 +39,7 @@ def split(
 
 
 def run(
-    val: Predictions, test: Predictions, baselines: tuple[Predictions, Predictions] | None = None, **change: Any
+    val: Predictions, test: Predictions, weak: tuple[Predictions, Predictions] | None = None, **change: Any
 ) -> dict[str, Any]:
     point = change.pop("point", None) or choose_operating_point(val, group_name="patient")
     settings: dict[str, Any] = {
@@ -52,8 +52,8 @@ def run(
         "bootstrap": 200,
         "subgroup_columns": ["subtype"],
     }
-    weak = baselines or (split("val", 11, separation=0.8), split("test", 12, separation=0.8))
-    settings |= {"baseline_val": weak[0], "baseline_test": weak[1]}
+    weak = weak or (split("val", 11, separation=0.8), split("test", 12, separation=0.8))
+    settings |= {"baselines": {"thumbnail": weak}}
     return evaluate_run(val, test, point, **(settings | change))
 
 
@@ -76,7 +76,7 @@ def test_structure(calm: dict[str, Any]) -> None:
     assert list(calm) == [
         "schema", "title", "phantom", "task", "model", "classes", "positive_class", "negative_class", "positive",
         "group_name", "test_kind", "leak", "confidence", "bootstrap", "threshold", "splits", "shift", "baseline",
-        "promise", "worries",
+        "baselines", "promise", "worries",
     ]  # fmt: skip
     assert calm["bootstrap"] == {"resamples": 200, "unit": "patient", "method": "percentile", "seed": 0}
     for side in (*calm["splits"].values(), calm["baseline"]["val"], calm["baseline"]["test"]):
@@ -280,8 +280,8 @@ def test_tiny_and_one_sided_test_sets(n: int, positives: int) -> None:
 
 
 def test_without_a_baseline() -> None:
-    metrics = run(split("val", 1), split("test", 2), baseline_val=None, baseline_test=None, domain_aucs={})
-    assert metrics["baseline"] is None
+    metrics = run(split("val", 1), split("test", 2), baselines={}, domain_aucs={})
+    assert metrics["baseline"] is None and metrics["baselines"] == []
     assert ("caution", "No baseline to compare with") in titles(metrics)
 
 
@@ -301,12 +301,10 @@ def test_predictions_that_do_not_belong_together() -> None:
     val, test = split("val", 1), split("test", 2)
     with pytest.raises(ValueError, match="images are on validation and on test"):
         run(val, val)
-    with pytest.raises(ValueError, match="baseline's test predictions are not of the model's images"):
+    with pytest.raises(ValueError, match="test predictions of baseline thumbnail are not of the model's images"):
         run(val, test, (split("val", 11), split("test", 12, n=119)))
     with pytest.raises(ValueError, match=r"expected.*NORMAL"):
         run(val, Predictions(test.frame, CLASSES, "NORMAL"))
-    with pytest.raises(ValueError, match="one split only"):
-        run(val, test, baseline_test=None)
     with pytest.raises(ValueError, match="expected at least 1 resample"):
         run(val, test, bootstrap=0)
 

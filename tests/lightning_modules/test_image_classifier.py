@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from sklearn.metrics import roc_auc_score
 
 from lightning_modules import ImageClassifier
@@ -17,16 +18,29 @@ MODEL = {
     "image_size": 16,
     "channels": 1,
     "filters": [4],
-    "hidden": 8,
+    "hidden": [8],
     "dropout": 0.5,
-    "mean": 0.0,
-    "std": 1.0,
+    "mean": [0.0],
+    "std": [1.0],
+}
+TRAINER = {
+    "max_epochs": 2,
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "momentum": 0.9,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "final_rate": 0.01,
+    "plateau_patience": 2,
+    "monitor": "val/auroc",
+    "accumulate": 1,
 }
 
 
 def classifier(positive: str = "B") -> ImageClassifier:
     torch.manual_seed(0)
-    return ImageClassifier(MODEL, ["A", "B"], [positive], learning_rate=1e-3)
+    return ImageClassifier(MODEL, ["A", "B"], [positive], TRAINER)
 
 
 def batch(count: int = 6) -> dict[str, torch.Tensor]:
@@ -54,7 +68,7 @@ def test_threshold_is_unset_until_it_is_fixed() -> None:
 
 def test_positive_must_be_a_class() -> None:
     with pytest.raises(ValueError, match="'C'"):
-        ImageClassifier(MODEL, ["A", "B"], ["C"], 1e-3)
+        ImageClassifier(MODEL, ["A", "B"], ["C"], TRAINER)
 
 
 @pytest.mark.parametrize("positive", ["A", "B"])
@@ -79,7 +93,7 @@ def test_evaluation_collects_float32_probabilities_in_row_order(positive: str) -
 def test_training_step_lowers_the_loss() -> None:
     module = classifier()
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    optimiser = module.configure_optimizers()
+    optimiser = module.configure_optimizers()["optimizer"]
     losses = []
     for _ in range(250):
         loss = module.training_step(batch(), 0)
@@ -88,3 +102,59 @@ def test_training_step_lowers_the_loss() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_views_are_averaged_after_training_only() -> None:
+    class State:
+        fn = TrainerFn.FITTING
+
+    class FakeTrainer:
+        state = State()
+
+    torch.manual_seed(0)
+    module = ImageClassifier(MODEL, ["A", "B"], ["B"], TRAINER, tta="dihedral").eval()
+    module._trainer = FakeTrainer()  # type: ignore[assignment]
+    with torch.no_grad():
+        images = batch()["image"]
+        assert torch.equal(module._evaluation_logits(batch()), module(images))
+        State.fn = TrainerFn.TESTING
+        scores = module._evaluation_logits(batch()).sigmoid()
+        expected = torch.stack(
+            [
+                module(view.rot90(turns, (2, 3)).contiguous()).sigmoid()
+                for view in (images, images.flip(3))
+                for turns in range(4)
+            ]
+        ).mean(0)
+    assert torch.allclose(scores, expected, atol=1e-6)
+    assert not torch.allclose(scores, module(images).sigmoid(), atol=1e-6), "this network sees no turns"
+
+
+def test_cached_features_give_the_loss_of_the_images() -> None:
+    module = classifier().eval()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    from_images = module.training_step(batch(), 0)
+    with torch.no_grad():
+        features = module.trunk_features(batch()["image"])
+    given = {name: value for name, value in batch().items() if name != "image"} | {"features": features}
+    assert module.training_step(given, 0).item() == pytest.approx(from_images.item(), abs=1e-6)
+
+
+def test_mixing_changes_the_loss_and_not_the_labels_of_the_metric() -> None:
+    torch.manual_seed(0)
+    module = ImageClassifier(MODEL, ["A", "B"], ["B"], TRAINER, mixing={"mixup": 1.0, "cutmix": 0.0}).train()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    module.training_step(batch(), 0)
+    assert torch.cat(list(module.train_auroc.target)).tolist() == batch()["target"].tolist()
+
+
+def test_a_frozen_trunk_takes_no_gradient() -> None:
+    stages = {"name": "frozen", "head_epochs": 0, "blocks": None, "block_epochs": 1, "frozen_blocks": 0}
+    module = ImageClassifier(
+        MODEL, ["A", "B"], ["B"], TRAINER, finetune={**stages, "head_learning_rate": None, "layer_decay": 1.0}
+    )
+    assert not module.trunk_features(batch()["image"]).requires_grad
+    optimiser = module.configure_optimizers()["optimizer"]
+    held = {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in module.network.parameters() if parameter.requires_grad}
+    assert len(held) < len(list(module.network.parameters()))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from torch import nn
 
 from models.build import build_network
-from models.bundle import load_bundle, save_bundle, to_input
 from models.simple_cnn import SimpleCNN
 
-SETTINGS = {"name": "simple_cnn", "image_size": 16, "channels": 1, "filters": [4, 8], "hidden": 8, "dropout": 0.5}
+SETTINGS = {"name": "simple_cnn", "image_size": 16, "channels": 1, "filters": [4, 8], "hidden": [8], "dropout": 0.5}
 
 
 def test_parameters_and_layers() -> None:
@@ -41,34 +38,50 @@ def test_size_and_channels_are_parameters(size: int, channels: int, outputs: int
 
 
 def test_too_small_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="too small"):
+    with pytest.raises(ValueError, match=r"model\.image_size=8 is too small"):
         SimpleCNN(image_size=8, filters=(4, 4, 4))
 
 
-def test_unknown_architecture_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match="simple_cnn"):
-        build_network({"name": "resnet_51"}, 1)
+def test_blocks_hold_every_parameter_once() -> None:
+    model = build_network({**SETTINGS, "filters": [4, 8, 4], "image_size": 30, "metadata_width": 2}, 3)
+    blocks = model.blocks()
+    assert [block.name for block in blocks] == ["conv1", "conv2", "conv3", "head"]
+    assert sorted(name for block in blocks for name in block.parameters) == sorted(
+        name for name, _ in model.named_parameters()
+    )
+    assert model(torch.zeros(2, 1, 30, 30), torch.zeros(2, 2)).shape == (2, 3)
 
 
-def test_input_scaling() -> None:
-    pixels = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
-    assert torch.allclose(to_input(pixels, 0.0, 1.0), torch.tensor([[0.0, 0.2, 1.0]]))
-    assert torch.allclose(to_input(pixels, 0.5, 0.5), torch.tensor([[-1.0, -0.6, 1.0]]))
-    assert pixels.tolist() == [[0, 51, 255]]
+def test_a_frozen_convolution_rests() -> None:
+    model = build_network(SETTINGS, 1)
+    model.set_trainable(["conv2", "head"])
+    model(torch.rand(2, 1, 16, 16)).sum().backward()
+    resting = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert resting == {"trunk.0.weight", "trunk.0.bias"}
 
 
-def test_bundle_round_trip_and_tampering(tmp_path: Path) -> None:
-    network = build_network(SETTINGS, 1).eval()
-    digest = save_bundle(network, {"network": SETTINGS, "classes": ["A", "B"], "notice": "n"}, tmp_path / "model")
-    loaded, description = load_bundle(tmp_path / "model")
+def test_fresh_weights_are_drawn_as_they_always_were() -> None:
+    """The layers as version 0.1 stacked them, with the same seed: the same numbers, so that results do not move."""
+    torch.manual_seed(7)
+    before = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 3), nn.Linear(2 * 2 * 8, 8), nn.Linear(8, 1))
+    for layer in before:
+        nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    torch.manual_seed(7)
+    now = build_network(SETTINGS, 1)
+    for old, new in zip(before.parameters(), now.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_weights_under_their_old_names_load() -> None:
+    model = build_network(SETTINGS, 1).eval()
+    old_names = {"trunk": "features", "head.hidden.0": "head.1", "head.output": "output"}
+    old = {}
+    for name, tensor in model.state_dict().items():
+        new = next(start for start in old_names if name.startswith(start))
+        old[f"network.{name.replace(new, old_names[new], 1)}"] = tensor
+    assert {name.split(".")[1] for name in old} == {"features", "head", "output"}
+    again = nn.ModuleDict({"network": build_network({**SETTINGS, "hidden": 8}, 1)}).eval()
+    again.load_state_dict(old)
     images = torch.rand(3, 1, 16, 16)
-    assert torch.equal(loaded(images), network(images))
-    assert description["weights_sha256"] == digest
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
-    assert json.loads((tmp_path / "model" / "model.json").read_text())["classes"] == ["A", "B"]
-    weights = tmp_path / "model" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(ValueError, match="changed after training"):
-        load_bundle(tmp_path / "model")
+    assert torch.equal(again["network"](images), model(images))

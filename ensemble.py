@@ -1,0 +1,134 @@
+"""Average finished runs: several seeds on one split, or all folds of a cross-validation.
+
+python ensemble.py runs=multirun/pneumonia/simple_cnn/2026-01-31_12-00-00
+python ensemble.py 'runs=[runs/FIRST,runs/SECOND]' rule=empirical recall=0.95
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.output import short
+from conf.schema import RESEARCH_NOTICE
+
+if TYPE_CHECKING:
+    from workflow.ensembles import Request
+
+INTERRUPTED, USAGE_ERROR = 130, 2
+KEYS = {
+    "runs": "folder of a multirun, or a list of run folders: runs=[RUN,RUN]",
+    "output": "folder that is made (default: ensembles/<task>/<date_time>)",
+    "rule": "of the threshold: certified, empirical or fixed (default: as the runs)",
+    "recall": "recall to keep, between 0 and 1 (default: as the runs)",
+}
+RULES = ("certified", "empirical", "fixed")
+
+
+class UsageError(ValueError):
+    """The command line cannot be used; the text is meant for the user."""
+
+
+def parsed(argv: list[str]) -> dict[str, Any]:
+    """The options of a command line: ``runs`` (a list of paths), ``output`` (a path), ``rule``, ``recall``; absent if not given.
+
+    Args:
+        argv: the arguments without the program's name.
+
+    Raises:
+        UsageError: naming the argument and what to do.
+    """
+    given: dict[str, str] = {}
+    for text in argv:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"'{text}' is not of the form key=value. See: python ensemble.py --help")
+        if key not in KEYS:
+            close = difflib.get_close_matches(key, list(KEYS), n=1)
+            meant = f" Did you mean '{close[0]}'?" if close else ""
+            raise UsageError(f"{text}: there is no key '{key}'.{meant} Available: {', '.join(KEYS)}.")
+        if key in given:
+            raise UsageError(f"{text}: {key} is given twice; runs are listed in brackets: runs=[RUN,RUN].")
+        if not value:
+            raise UsageError(f"{text}: {key} has no value. It is the {KEYS[key]}.")
+        given[key] = value
+    if "runs" not in given:
+        raise UsageError("runs is missing: runs=FOLDER_OF_A_MULTIRUN or runs=[RUN,RUN]. See: python ensemble.py --help")
+    options: dict[str, Any] = {**given, "runs": _listed(given["runs"])}
+    if "output" in options:
+        options["output"] = Path(options["output"]).expanduser()
+    if "rule" in options and options["rule"] not in RULES:
+        raise UsageError(f"rule={options['rule']}: must be one of {', '.join(RULES)}.")
+    if "recall" in options:
+        options["recall"] = _share(given["recall"])
+    return options
+
+
+def _listed(value: str) -> list[Path] | Path:
+    if not (value.startswith("[") or value.endswith("]")):
+        return Path(value).expanduser()
+    if not (value.startswith("[") and value.endswith("]")):
+        raise UsageError(f"runs={value}: the list has only one bracket. Write it in quotes:  'runs=[RUN,RUN]'")
+    return [Path(item.strip().strip("'\"")).expanduser() for item in value[1:-1].split(",") if item.strip()]
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"recall={text}: '{text}' is not a number.") from None
+    if not 0.0 < value < 1.0:
+        raise UsageError(f"recall={text}: must be above 0 and below 1.")
+    return value
+
+
+def request_of(argv: list[str]) -> Request:
+    """The checked request of a command line.
+
+    Raises:
+        ValueError: with a message for the user.
+    """
+    options = parsed(argv)
+    from workflow.ensembles import Request
+    from workflow.members import find_runs
+
+    named = options.pop("runs")
+    runs = find_runs(named) if isinstance(named, Path) else named
+    return Request(runs, "python ensemble.py " + " ".join(shlex.quote(item) for item in argv), **options)
+
+
+def help_text() -> str:
+    """What ``--help`` prints."""
+    lines = [f"  {key:<8}{text}" for key, text in KEYS.items()]
+    return "\n".join([str(__doc__).strip(), "", *lines, "", RESEARCH_NOTICE])
+
+
+def main(argv: list[str]) -> None:
+    """The command line; exits with 2 and one message where something is wrong."""
+    if {"--help", "-h"} & set(argv):
+        print(help_text())
+        return
+    from datamodules.errors import DataError
+
+    try:
+        request = request_of(argv)
+        from workflow.ensembles import build_ensemble
+
+        metrics, folder = build_ensemble(request)
+    except (DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written")
+        sys.exit(INTERRUPTED)
+    from workflow.ensemble_table import print_ensemble
+
+    print_ensemble(metrics)
+    print(f"\nreport: {short(folder / 'report.html')}\n{RESEARCH_NOTICE}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

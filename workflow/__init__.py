@@ -1,0 +1,1 @@
+"""The steps of a run: data, model, training, baselines, judging, hand-over. It may import every other package."""
