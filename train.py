@@ -75,9 +75,11 @@ def _resolved(model: dict[str, Any]) -> dict[str, Any]:
     """The network's settings with image size and preprocessing filled in; a wrong name or file stops the run here."""
     if model["name"] == "simple_cnn" and model["weights"] == "none" and None not in model.values():
         return model  # nothing to look up, so a mistake in the data is reported before torch is loaded
-    from models.pretrained import resolved_model
+    from models.pretrained import fetch_weights, resolved_model
 
-    return resolved_model(model)
+    resolved = resolved_model(model)
+    fetch_weights(resolved)  # before all images are decoded for nothing
+    return resolved
 
 
 def _network(

@@ -8,7 +8,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAveraging(Callback):
@@ -43,6 +42,7 @@ class WeightAveraging(Callback):
         self._live: dict[str, Tensor] = {}  # the network's own tensors; only ever written in place
         self._average: dict[str, Tensor] = {}
         self._raw: dict[str, Tensor] | None = None  # None: the network holds the raw weights itself
+        self._frozen: set[str] = set()  # parameters that rest, and whose average has been made equal to them
         self._restored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,7 +50,7 @@ class WeightAveraging(Callback):
         network: Any = pl_module.network
         self._live, self._raw = network.state_dict(keep_vars=True), None
         self._average = {name: _wide(tensor).clone() for name, tensor in self._live.items()}
-        self._last_step, self.steps = trainer.global_step, 0
+        self._last_step, self.steps, self._frozen = trainer.global_step, 0, set()
         if self._restored:
             _copy(self._restored["average"], self._average)
             _copy(self._restored["raw"], self._live)
@@ -65,6 +65,7 @@ class WeightAveraging(Callback):
         """The same after a validation in the middle of an epoch."""
         self._show_raw()
 
+    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -76,15 +77,20 @@ class WeightAveraging(Callback):
         moving, averages = [], []
         for name, tensor in self._live.items():
             average, source = self._average[name], tensor.detach()
-            frozen = isinstance(tensor, torch.nn.Parameter) and not tensor.requires_grad
-            if frozen or not source.is_floating_point():
-                average.copy_(source)
-            else:
+            if isinstance(tensor, torch.nn.Parameter) and not tensor.requires_grad:
+                if name not in self._frozen:  # once: copying a whole frozen trunk may take longer than the head's step
+                    average.copy_(source)
+                    self._frozen.add(name)
+                continue
+            self._frozen.discard(name)
+            if source.is_floating_point():
                 averages.append(average)
                 moving.append(source.to(average.dtype))
+            else:
+                average.copy_(source)
         if averages:
             decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-            get_ema_multi_avg_fn(decay)(averages, moving, None)
+            torch._foreach_lerp_(averages, moving, 1 - decay)  # as torch.optim.swa_utils does
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """While training runs, the average is what is validated."""

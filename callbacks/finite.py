@@ -117,7 +117,10 @@ class FiniteLoss(Callback):
         )
 
 
-_ADVICE = "Try a lower trainer.learning_rate (a tenth), trainer.gradient_clip=1, a longer trainer.warmup, or trainer.precision=32."
+_ADVICE = (
+    "Try a lower trainer.learning_rate (a tenth), trainer.gradient_clip=1, a longer trainer.warmup, "
+    "or trainer.precision=32."
+)
 
 
 def _images(trainer: Trainer, rows: Tensor) -> str:

@@ -121,5 +121,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
     # Lightning 2.6 calls torch's pytree in the old way.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    # A frozen trunk is in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=".*module.s. in eval mode.*")
     # Resuming reuses the folder on purpose.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -124,17 +124,7 @@ def _joint_problems(config: Config) -> list[tuple[str, Any, str]]:
 
 
 def _model_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
-    found: list[tuple[str, Any, str]] = []
-    if model.name == "simple_cnn":
-        size = 128 if model.image_size is None else model.image_size
-        if not model.filters or min(model.filters) < 1:
-            found.append(("model.filters", model.filters, "at least one layer, each with at least 1 filter"))
-        elif side_after_pooling(size, len(model.filters)) < 1:
-            found.append(
-                ("model.image_size", size, f"large enough for {len(model.filters)} layers that each halve it")
-            )
-        if model.weights == "imagenet":
-            found.append(("model.weights", "imagenet", "none, or the folder of an earlier run, for simple_cnn"))
+    found = _simple_cnn_problems(model) if model.name == "simple_cnn" else []
     if model.name.startswith("baseline_") and model.name[9:] not in BASELINES:
         found.append(("model.name", model.name, "one of " + ", ".join(f"baseline_{name}" for name in BASELINES)))
     if not model.name.strip():
@@ -149,6 +139,18 @@ def _model_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
             found.append((f"model.{name}", values, "one finite number for all channels, or three in brackets"))
         elif name == "std" and values is not None and min(values) <= 0:
             found.append(("model.std", values, "above 0"))
+    return found
+
+
+def _simple_cnn_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    size = 128 if model.image_size is None else model.image_size
+    if not model.filters or min(model.filters) < 1:
+        found.append(("model.filters", model.filters, "at least one layer, each with at least 1 filter"))
+    elif side_after_pooling(size, len(model.filters)) < 1:
+        found.append(("model.image_size", size, f"large enough for {len(model.filters)} layers that each halve it"))
+    if model.weights == "imagenet":
+        found.append(("model.weights", "imagenet", "none, or the folder of an earlier run, for simple_cnn"))
     return found
 
 
@@ -168,7 +170,9 @@ def _training_problems(config: Config) -> list[tuple[str, Any, str]]:
         found.append(("trainer.warmup", trainer.warmup, "0 with trainer.schedule=plateau, which goes by epochs"))
     classes, _ = classes_of(config.task)
     if trainer.monitor == "val/balanced_accuracy" and len(classes) == 2:
-        rule = "val/auroc or val/loss for two classes: balanced accuracy depends on a threshold that is fixed afterwards"
+        rule = (
+            "val/auroc or val/loss for two classes: balanced accuracy depends on a threshold that is fixed afterwards"
+        )
         found.append(("trainer.monitor", trainer.monitor, rule))
     strange = [name for name in config.evaluation.baselines if name not in BASELINES]
     if strange:

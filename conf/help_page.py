@@ -22,8 +22,11 @@ COMMON = (
     "data.batch_size",
     "split.kind",
     "split.val_fraction",
+    "model.weights",
     "model.image_size",
     "model.dropout",
+    "finetune.head_epochs",
+    "evaluation.tta",
     "trainer.max_epochs",
     "trainer.learning_rate",
     "trainer.patience",
@@ -40,6 +43,8 @@ EXAMPLES = (
         "your own folders, one a class",
         "python train.py task=folder data.root=PATH 'task.classes=[benign,malignant]' 'task.positive=[malignant]'",
     ),
+    ("a pretrained network, the head first, then the rest", "python train.py task=pneumonia model=mobilenetv2"),
+    ("a baseline on the same split", "python train.py task=ham10000 model=baseline_hog_svm"),
     ("three seeds, one table", "python train.py -m task=pneumonia model=simple_cnn seed=0,1,2"),
     ("go on after an interruption", "python train.py resume=runs/pneumonia/simple_cnn/DATE_TIME"),
 )
@@ -54,9 +59,17 @@ PREPARE_EXAMPLES = (
         "python prepare.py task=table data.root=PATH table.path=file table.label=diagnosis table.group=patient",
     ),
 )
+PREVIEW_EXAMPLES = (
+    (
+        "what an augmentation does to your images",
+        "python preview.py task=ham10000 augmentation=dermoscopy data.root=PATH",
+    ),
+    ("with a change of your own", "python preview.py task=pneumonia augmentation.rotate=20 data.root=PATH"),
+)
 PURPOSE = {
     "train.py": "firstread: train and judge an image classifier for medical screening, and believe the result.",
     "prepare.py": "firstread: download, check, audit, split and decode a data set, without training.",
+    "preview.py": "firstread: a page of training images after augmentation.",
 }
 
 
@@ -66,11 +79,12 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...], program: 
     Args:
         config: composed without overrides.
         conf_folder: where the groups are. ``groups``: their names.
-        program: ``train.py`` or ``prepare.py``; both take the same groups and keys.
+        program: ``train.py``, ``prepare.py`` or ``preview.py``; all take the same groups and keys.
     """
     usage = f"usage: python {program} [group=choice ...] [key=value ...]"
     lines = [PURPOSE[program], RESEARCH_NOTICE, "", usage, "", "Examples"]
-    for text, command in EXAMPLES if program == "train.py" else PREPARE_EXAMPLES:
+    examples = {"prepare.py": PREPARE_EXAMPLES, "preview.py": PREVIEW_EXAMPLES}
+    for text, command in examples.get(program, EXAMPLES):
         lines += [f"  {command}", f"      {text}"]
     lines += ["", "Groups (choose one of each)"]
     for group in groups:
@@ -88,6 +102,8 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...], program: 
         "More",
         "  python train.py --cfg job      show the whole configuration of a run without starting it",
         "  python prepare.py ...          the same groups and keys; download, check, audit and split, no training",
+        "  python preview.py ...          the same; a page of augmented training images",
+        "  python ensemble.py runs=DIR    the mean of several seeds, or all folds of a cross-validation together",
         "  tensorboard --logdir runs      learning curves, mistakes and HPARAMS of all runs",
         "  FIRSTREAD_DATA, FIRSTREAD_HOME folders of the data sets and of prepared splits and caches",
         "  docs/configuration.md          every key, also those of split, imbalance, table and evaluation",

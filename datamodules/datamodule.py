@@ -129,7 +129,9 @@ class ImageDataModule(LightningDataModule):
         """
         facts: dict[str, Any] = {"trunk": trunk}
         if self.augmentation.active:
-            settings = {name: value for name, value in self._augmentation_settings.items() if name != "name"}
+            # The name decides nothing, and the last two blend images in the training step.
+            unseen = ("name", "mixup", "cutmix")
+            settings = {name: value for name, value in self._augmentation_settings.items() if name not in unseen}
             code = inspect.getsource(sys.modules[Augmentation.__module__]) + importlib.metadata.version(
                 "albumentations"
             )

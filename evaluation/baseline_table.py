@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.baselines import BASELINES, TITLES
 from evaluation.bootstrap import Resampling, difference_interval
-from evaluation.comparison import argmax_differences, baseline_of, baseline_sentence
+from evaluation.comparison import argmax_differences, argmax_text, baseline_of, baseline_sentence
 from evaluation.metrics import auroc
 from evaluation.predictions import Predictions
 from evaluation.split_summary import HALF, LOCKED, Judged, judge
@@ -31,6 +31,7 @@ BEYOND: Final[dict[str, str]] = {
     "hog_svm": "a HOG and SVM baseline",
     "features": "the features of a frozen network",
 }
+_NO_ENDS: Final[dict[str, Any]] = {"low": None, "high": None}
 Pair = tuple[Predictions, Predictions]
 """Predictions of one baseline on validation and on test."""
 
@@ -92,11 +93,11 @@ def _judged(predictions: Predictions, point: OperatingPoint, how: Resampling) ->
     held = judge(predictions, point, how)
     if not _is_constant(predictions):
         return held
-    return replace(held, summary={**held.summary, "auroc": {**held.summary["auroc"], "low": None, "high": None}})
+    return replace(held, summary={**held.summary, "auroc": {**held.summary["auroc"], **_NO_ENDS}})
 
 
 def _is_constant(predictions: Predictions) -> bool:
-    return bool(np.ptp(predictions.scores) == 0.0)
+    return bool((np.ptp(predictions.probabilities, axis=0) == 0.0).all())
 
 
 def _row(name: str, model: Judged, held: Judged, confidence: float) -> dict[str, Any]:
@@ -105,22 +106,24 @@ def _row(name: str, model: Judged, held: Judged, confidence: float) -> dict[str,
     decided = several or held.summary[HALF]
     difference = difference_interval("auroc", model.resampled, held.resampled, confidence).to_dict()
     if model.summary["auroc"]["low"] is None:
-        difference |= {"low": None, "high": None}
+        difference |= _NO_ENDS
     title = TITLES.get(name, name)
+    names = ("balanced_accuracy", "macro_auroc") if several else ("balanced_accuracy",)
+    constant, argmax = _is_constant(held.predictions), argmax_differences(model, held, confidence)
     return {
         "name": name,
         "title": title,
         "short": SHORT.get(name, name),
         "auroc": held.summary["auroc"],
         "accuracy": decided["accuracy"],
-        "balanced_accuracy": decided["balanced_accuracy"],
-        **({"macro_auroc": several["macro_auroc"]} if several else {}),
+        **{key: {**decided[key], **(_NO_ENDS if constant else {})} for key in names},
         "sensitivity": held.summary[LOCKED]["sensitivity"],
         "specificity": held.summary[LOCKED]["specificity"],
-        "difference": {"auroc": difference, **argmax_differences(model, held, confidence)},
+        "difference": {"auroc": difference, **argmax},
         "clears": difference["low"] is not None and difference["low"] > 0,
-        "constant": _is_constant(held.predictions),
+        "constant": constant,
         "sentence": baseline_sentence(model.summary["auroc"], held.summary["auroc"], difference, title),
+        **argmax_text(model, held, argmax),
     }
 
 

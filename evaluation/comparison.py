@@ -139,11 +139,7 @@ def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float, nam
         "difference": {"auroc": difference, **argmax},
         "clears": clears,
         "sentence": baseline_sentence(model.summary["auroc"], test.summary["auroc"], difference, name),
-        **(
-            {"argmax_sentence": " ".join(_argmax_sentence(name, model, test, argmax[name]) for name in argmax)}
-            if argmax
-            else {}
-        ),
+        **argmax_text(model, test, argmax),
     }
 
 
@@ -157,6 +153,12 @@ def argmax_differences(model: Judged, baseline: Judged, confidence: float) -> di
         if model.summary["multiclass"][name]["low"] is None:
             found[name] |= {"low": None, "high": None}
     return found
+
+
+def argmax_text(model: Judged, baseline: Judged, differences: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """``argmax_sentence``: the differences of :func:`argmax_differences` in words; nothing for two classes."""
+    sentences = [_argmax_sentence(name, model, baseline, difference) for name, difference in differences.items()]
+    return {"argmax_sentence": " ".join(sentences)} if sentences else {}
 
 
 def _argmax_sentence(name: str, model: Judged, baseline: Judged, difference: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from evaluation.figures import Curve, class_dots, confusion_matrix, mark_leaky, roc, svg
+from evaluation.figures import Curve, confusion_matrix, mark_leaky, roc, svg
 from evaluation.predictions import Predictions, read_predictions
 from evaluation.report import NOTICE
 from evaluation.report_text import FILTERS, range_of, score
@@ -65,7 +65,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _figures(metrics: dict[str, Any], joined: Predictions) -> dict[str, Figure]:
-    """Curves and decisions of all folds together."""
+    """The ROC curve of all folds together and, of three or more classes, the confusion matrix."""
     pooled, phantom = metrics["pooled"], bool(metrics["phantom"])
     within = f" ({range_of(pooled['auroc'])})" if range_of(pooled["auroc"]) else ""
     curve = Curve(f"out of fold {score(pooled['auroc']['value'])}{within}", joined.labels, joined.scores, "test")
@@ -73,16 +73,11 @@ def _figures(metrics: dict[str, Any], joined: Predictions) -> dict[str, Figure]:
     figures = {}
     if pooled["auroc"]["value"] is not None:
         figures["roc"] = roc([curve], points, phantom=phantom)
-    names, at = [metrics["negative_class"], metrics["positive_class"]], pooled["at_threshold"]
-    figures["confusion"] = confusion_matrix(
-        [[at["tn"], at["fp"]], [at["fn"], at["tp"]]], names, title="At each fold's own threshold", phantom=phantom
-    )
     several = pooled.get("multiclass")
     if several:
         figures["confusion_matrix"] = confusion_matrix(
             several["confusion"], metrics["classes"], title="Confusion matrix, out of fold", phantom=phantom
         )
-        figures["classes"] = class_dots(several["classes"], metrics["positive"], phantom=phantom)
     if metrics["leak"]:
         for figure in figures.values():
             mark_leaky(figure)

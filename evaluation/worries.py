@@ -144,7 +144,7 @@ def _baseline(metrics: Mapping[str, Any]) -> Worry | None:
         return None
     text = missed[0]["sentence"]
     if len(missed) > 1:
-        others = [f"{_beyond(row)} ({format_interval(row['difference']['auroc'])})" for row in missed[1:]]
+        others = [_beyond(row) for row in missed[1:]]
         text += f" Nor is the model shown to be better than {listed(others)}."
     level = "caution" if _too_few_to_tell(metrics) else "alarm"
     return worry(level, f"No evidence of skill beyond {_beyond(missed[0])}", text)

@@ -17,7 +17,7 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, Multicl
 from torchmetrics.utilities import dim_zero_cat
 
 from models.build import build_network
-from models.bundle import to_input
+from models.bundle import Normalise
 from models.losses import ClassificationLoss
 from models.mixing import mix
 from models.optimisation import build_optimizer, build_schedule
@@ -86,7 +86,7 @@ class ImageClassifier(LightningModule):
         self.loss = ClassificationLoss(
             class_counts or [1] * len(classes), self.positive_index, **correction, **(loss or {})
         )
-        self.mean, self.std = model["mean"], model["std"]
+        self.normalise = Normalise(model["mean"], model["std"])
         self.tta, self.batches_per_epoch = tta, batches_per_epoch
         self.register_buffer("threshold", torch.tensor(float("nan"), dtype=torch.float64))
         self.train_auroc, self.val_auroc, self.test_auroc = (_auroc(len(classes)) for _ in range(3))
@@ -174,13 +174,15 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the stage, over the parameters that train in it."""
-        optimizer = build_optimizer(self.network, self.stage, self.options, float(self.finetune.get("layer_decay", 1.0)))
+        optimizer = build_optimizer(
+            self.network, self.stage, self.options, float(self.finetune.get("layer_decay", 1.0))
+        )
         steps = self.stage.epochs * math.ceil(self.batches_per_epoch / self.options.get("accumulate", 1))
         schedule = build_schedule(optimizer, self.options, steps, self.stage.epochs)
         return {"optimizer": optimizer, **({"lr_scheduler": schedule} if schedule else {})}
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return to_input(images, self.mean, self.std).contiguous(memory_format=self.layout)
+        return cast(Tensor, self.normalise(images)).contiguous(memory_format=self.layout)
 
     def _logits(self, outputs: Tensor) -> Tensor:
         return outputs.float().squeeze(1) if self.binary else outputs.float()

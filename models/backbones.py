@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from typing import Any
 
@@ -123,13 +124,20 @@ def trunk_blocks(trunk: nn.Module) -> list[Block]:
 
 
 def _groups(trunk: nn.Module) -> list[list[str]]:
+    """timm's coarse groups; where it has none, or takes all stages for one, the parts at the top and in their lists."""
     matcher = getattr(trunk, "group_matcher", None)
+    found: list[list[str]] = []
     if matcher is not None:
-        return list(group_parameters(trunk, matcher(coarse=True)).values())
-    children: dict[str, list[str]] = {}  # an architecture without groups: a block for each part at the top
+        with contextlib.suppress(AssertionError, NotImplementedError):  # some architectures have fine groups only
+            found = list(group_parameters(trunk, matcher(coarse=True)).values())
+    if len(found) > 2:
+        return found
+    parts: dict[str, list[str]] = {}
     for name, _ in trunk.named_parameters():
-        children.setdefault(name.partition(".")[0], []).append(name)
-    return list(children.values())
+        top, _, rest = name.partition(".")
+        listed = isinstance(getattr(trunk, top), nn.Sequential | nn.ModuleList)
+        parts.setdefault(f"{top}.{rest.partition('.')[0]}" if listed else top, []).append(name)
+    return list(parts.values()) if len(parts) > len(found) else found
 
 
 def _label(names: list[str], others: list[str]) -> str:

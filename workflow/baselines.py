@@ -27,7 +27,7 @@ Features = Mapping[str, NDArray[Any]]
 """Outputs of a frozen network: for ``train``, ``val`` and ``test`` an array of shape (images of the part, f)."""
 
 # Columns that say who and where. Others (dx_type: how the diagnosis was made; subtype: a finer label) would tell the answer.
-METADATA_COLUMNS: Final = ("age", "sex", "localization", "site")
+METADATA_COLUMNS: Final = ("age", "own_age", "sex", "localization", "site")
 PARTS: Final = ("train", *HELD)
 _VERSION: Final = 1  # raised when the same data would give other predictions
 log = logging.getLogger("firstread")

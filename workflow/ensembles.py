@@ -58,10 +58,11 @@ def build_ensemble(request: Request) -> tuple[dict[str, Any], Path]:
     members = read_members(request.runs)
     kind = kind_of(members)
     rule = threshold_rule(members, request.rule, request.recall)
-    from callbacks.run_snapshot import RunSnapshot  # torch is loaded from here on
-
     moment = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     output = (request.output or Path("ensembles") / members[0].config["task"]["name"] / moment).absolute()
+    require_new(output)
+    from callbacks.run_snapshot import RunSnapshot  # torch is loaded from here on
+
     with whole_folder(output) as folder:
         snapshot = RunSnapshot(folder / "run.json", facts_of(members, kind, request.command))
         if kind == "seeds":
@@ -81,6 +82,14 @@ def build_ensemble(request: Request) -> tuple[dict[str, Any], Path]:
 
             write_folds_page(folder)
     return metrics, output
+
+
+def require_new(output: Path) -> None:
+    """Raise a ValueError if the folder is already there and not empty."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(
+            f"output={short(output)}: this is already there and is never overwritten. Choose another output=FOLDER."
+        )
 
 
 @contextmanager
@@ -116,7 +125,9 @@ def threshold_rule(members: Sequence[Member], rule: str | None, recall: float | 
         if given.get(key) is not None:
             chosen[key] = given[key]
             continue
-        values = {str(member.config["threshold"][key]): member for member in members}
+        values: dict[str, Member] = {}
+        for member in members:
+            values.setdefault(str(member.config["threshold"][key]), member)
         if len(values) > 1 and (key != "value" or chosen["rule"] == "fixed"):
             (first, a), (second, b) = list(values.items())[:2]
             remedy = f"Say which: {key}={first}" if key in given else "Train them with one threshold rule."

@@ -8,13 +8,16 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from callbacks.predictions import predictions_of
 from conf.output import short
+from datamodules.metadata import MetadataEncoder
 from datamodules.prepared import PreparedData, prepare
 from datamodules.progress import Progress, progress_bar, silent
 from datamodules.thumbnails import thumbnails
@@ -23,6 +26,7 @@ from evaluation.baselines import BaselineInputs, baseline_scores
 from evaluation.ensembles import join_folds, mean_predictions
 from evaluation.metrics import auroc
 from evaluation.predictions import PREFIX, Predictions, write_predictions
+from models.blocks import BlockNetwork
 from models.bundle import load_bundle, to_input
 from models.views import views
 from workflow.members import Member
@@ -51,7 +55,7 @@ def find_official_test(members: Sequence[Member], joined: Predictions) -> Offici
     """The official test part, if the folds were cut from the training part alone and there is one; else None.
 
     Raises:
-        ValueError: if the runs cannot score it, or the data are not those of the runs.
+        ValueError: if the data are not those of the runs.
     """
     first = members[0]
     split, card = first.config["split"], first.folder / "data_card.json"
@@ -70,12 +74,6 @@ def find_official_test(members: Sequence[Member], joined: Predictions) -> Offici
     rows = np.flatnonzero((locked & ~seen).to_numpy()).astype(np.int64)
     if not len(rows):
         return None
-    if first.config["model"].get("metadata"):
-        raise ValueError(
-            "model.metadata: these networks see metadata beside the image, and each encodes it by its own training part. "
-            "The mean over folds on the official test part is made of image networks only; train the folds without metadata, "
-            "or compare the folds by their sweep table."
-        )
     return OfficialTest(prepared, rows, int((locked & seen).sum()))
 
 
@@ -89,7 +87,7 @@ def mean_of_networks(members: Sequence[Member], official: OfficialTest) -> Predi
     outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
     with _progress(members[0])("official test part", len(members) * len(official.rows)) as advance:
         for member in members:
-            probabilities = score_images(member, official.prepared.pixels, official.rows, advance)
+            probabilities = score_images(member, official.prepared, official.rows, advance)
             held.append(predictions_of(official.prepared, official.rows, probabilities, outcome))
     values = [auroc(part.labels, part.scores) for part in held]
     log.info(
@@ -99,18 +97,21 @@ def mean_of_networks(members: Sequence[Member], official: OfficialTest) -> Predi
 
 
 def score_images(
-    member: Member, pixels: NDArray[np.uint8], rows: NDArray[np.int64], advance: Callable[[int], None] | None = None
+    member: Member, prepared: PreparedData, rows: NDArray[np.int64], advance: Callable[[int], None] | None = None
 ) -> NDArray[np.float64]:
     """Class probabilities by the network of a run, averaged over the views that it was validated with.
 
     Args:
         member: a run of a network.
-        pixels: decoded images, shape (n, height, width, channels), uint8.
-        rows: which of them, shape (k,).
+        prepared: the data set; its pixels have the size that the network takes.
+        rows: of its manifest, shape (k,).
         advance: called with the number of images scored.
 
     Returns:
         Shape (k, classes): exact float32 values held as float64, in float32 arithmetic.
+
+    Raises:
+        ValueError: if the run left no network.
     """
     if not (member.folder / "model" / "model.json").is_file():
         raise ValueError(
@@ -120,30 +121,44 @@ def score_images(
     network, description = load_bundle(member.folder / "model")
     cuda = torch.cuda.is_available() and member.config["trainer"]["accelerator"] != "cpu"
     device = torch.device("cuda" if cuda else "cpu")
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    preprocessing, classes = description["preprocessing"], description["classes"]
-    kind, scores = description.get("views", "none"), []
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    table = _metadata_of(description, prepared)
+    scores = []
     for start in range(0, len(rows), _AT_ONCE):
-        held = np.ascontiguousarray(pixels[rows[start : start + _AT_ONCE]])
-        images = torch.from_numpy(held).permute(0, 3, 1, 2).to(device)
-        with torch.inference_mode():
-            seen = [
-                network(to_input(view, preprocessing["mean"], preprocessing["std"])).float()
-                for view in views(images, kind)
-            ]
-            mean = torch.stack([_probabilities(logits) for logits in seen]).mean(dim=0)
-        scores.append(mean.cpu().numpy().astype(np.float64))
+        batch = rows[start : start + _AT_ONCE]
+        images = torch.from_numpy(np.ascontiguousarray(prepared.pixels[batch])).permute(0, 3, 1, 2).to(device)
+        metadata = None if table is None else torch.from_numpy(table[batch]).to(device)
+        scores.append(_mean_over_views(network, description, images, metadata).cpu().numpy().astype(np.float64))
         if advance is not None:
-            advance(len(held))
+            advance(len(batch))
     found = np.concatenate(scores)
-    if len(classes) > 2:
+    if len(description["classes"]) > 2:
         return found
-    return np.concatenate(
-        [1.0 - found, found] if classes[1] in description["positive"] else [found, 1.0 - found], axis=1
-    )
+    second = description["classes"][1] in description["positive"]
+    return np.concatenate([1.0 - found, found] if second else [found, 1.0 - found], axis=1)
 
 
-def _probabilities(logits: torch.Tensor) -> torch.Tensor:
+def _metadata_of(description: dict[str, Any], prepared: PreparedData) -> NDArray[np.float32] | None:
+    """What the head sees beside the image, encoded as the run's own training part said, shape (images, m); usually nothing."""
+    if not description.get("metadata"):
+        return None
+    return MetadataEncoder.from_description(description["metadata"]).encode(prepared.manifest.frame)
+
+
+@torch.inference_mode()
+def _mean_over_views(
+    network: BlockNetwork, description: dict[str, Any], images: Tensor, metadata: Tensor | None
+) -> Tensor:
+    """Probabilities of shape (n, 1) for two classes, else (n, classes)."""
+    mean, std = (description["preprocessing"][name] for name in ("mean", "std"))
+    found = []
+    for view in views(images, description.get("views", "none")):
+        inputs = to_input(view, mean, std).contiguous(memory_format=torch.channels_last)
+        found.append(_probabilities(network(inputs, metadata).float()))
+    return torch.stack(found).mean(dim=0)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
     """Of the positive class for one logit, else of every class."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 

@@ -143,7 +143,7 @@ def fit(
 ) -> None:
     """Train, from cached features while the trunk rests and that is asked for."""
     last = _last(folder) if resumed else None
-    _cache_features(settings, prepared, module, datamodule, last)
+    _cache_features(settings, prepared, module, datamodule, trainer, last)
     trainer.fit(module, datamodule=datamodule, ckpt_path=last, weights_only=True)
 
 
@@ -152,6 +152,7 @@ def _cache_features(
     prepared: PreparedData,
     module: ImageClassifier,
     datamodule: ImageDataModule,
+    trainer: Trainer,
     last: Path | None,
 ) -> None:
     views = settings["finetune"]["views"]
@@ -167,8 +168,8 @@ def _cache_features(
         datamodule,
         views=views,
         folder=prepared.task_folder / "features",
-        batch_size=2 * settings["data"]["batch_size"],
         progress=progress_of(settings),
+        device=trainer.strategy.root_device,
     )
     datamodule.use_features(store, first.epochs)
 

@@ -285,7 +285,7 @@ def test_whatever_decides_the_features_is_another_file(tmp_path: Path) -> None:
         )
     ]
     assert len({store.path for store in stores}) == len(stores)
-    named = build_feature_store(module, data({**AUGMENT, "name": "else"}), views=2, folder=tmp_path)
+    named = build_feature_store(module, data({**AUGMENT, "name": "else", "mixup": 0.2}), views=2, folder=tmp_path)
     assert named.path == stores[6].path, "what a preset is called decides nothing"
     model = {"name": "tiny", "seed": 0, "hidden": 6}
     keys = {trunk_key(TinyModule({**model, name: 1})) for name in ("mean", "dropout", "metadata")}

@@ -14,9 +14,10 @@ import torch
 from callbacks.auroc_tracking import AUROCTracker
 from callbacks.checkpoints import MODES, best_and_last, mode_of
 from callbacks.epoch_line import EpochLine
-from conf.schema import MONITORS
+from conf.schema import declared_options
 from tests.callbacks.tiny_training import TinyData, TinyModule
 
+MONITORS = declared_options()["trainer.monitor"].metadata["choices"]
 # One column a monitor; each is best, for the first time, in another epoch.
 CURVES = {
     "val/auroc": [0.6, 0.7, 0.9, 0.9, 0.8],

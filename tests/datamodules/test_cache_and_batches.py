@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from datamodules.batches import BatchSampler, CachedImages, equal_classes
 from datamodules.cache import cache_key, open_cache
 from datamodules.datamodule import workers_for_this_machine
 from datamodules.errors import UnreadableImageError
-from datamodules.images import inspect_image, read_image
+from datamodules.images import DECODER_VERSION, inspect_image, read_image
 from datamodules.index import index_files
 from datamodules.prepared import prepare
 from datamodules.thumbnails import thumbnails
@@ -63,8 +64,25 @@ def test_a_changed_file_or_setting_is_another_cache(files: list[Path], tmp_path:
         cache_key(["b", "a"], 16, 1),
         cache_key(["a", "b"], 17, 1),
         cache_key(["a", "b"], 16, 3),
+        cache_key(["a", "b"], 16, 1, "bilinear"),
+        cache_key(["a", "b"], 16, 1, "bicubic"),
     }
-    assert len(keys) == 4
+    assert len(keys) == 6
+
+
+def test_caches_of_version_0_1_are_still_found() -> None:
+    """Area averaging is what was always done; its key must not change."""
+    head = f"decoder {DECODER_VERSION}, 16x16x1, squashed"
+    assert cache_key(["a", "b"], 16, 1) == hashlib.sha256(f"{head}\na\nb".encode()).hexdigest()
+    assert cache_key(["a", "b"], 16, 1, "area") == cache_key(["a", "b"], 16, 1)
+
+
+def test_each_interpolation_has_its_own_cache(files: list[Path], tmp_path: Path) -> None:
+    contents = hashes(files)
+    for interpolation in ("area", "bilinear", "bicubic"):
+        pixels = open_cache(tmp_path / "cache", files, contents, size=16, channels=1, interpolation=interpolation)
+        assert (pixels[7] == read_image(files[7], 16, 1, interpolation)).all()
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 3
 
 
 def test_an_interrupted_build_leaves_nothing(files: list[Path], tmp_path: Path) -> None:

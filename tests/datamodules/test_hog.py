@@ -39,9 +39,9 @@ def test_shape_range_and_order() -> None:
 
 def test_contrast_size_and_grey_in_three_channels_change_little() -> None:
     plain = hog_features(stripes(30), EVERY)
-    assert hog_features(stripes(30, amplitude=50), EVERY) == pytest.approx(plain, abs=0.03)
-    assert hog_features(stripes(30, side=256), EVERY) == pytest.approx(plain, abs=0.03)
-    assert hog_features(stripes(30, channels=3), EVERY) == pytest.approx(plain, abs=1e-6)
+    for other in (stripes(30, amplitude=50), stripes(30, side=256), stripes(30, channels=3)):
+        assert np.abs(hog_features(other, EVERY) - plain).mean() < 0.01 < np.abs(plain).mean() / 5
+    assert np.abs(hog_features(stripes(90), EVERY) - plain).mean() > 0.05
 
 
 def test_a_flat_image_and_no_image() -> None:

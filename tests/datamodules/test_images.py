@@ -122,6 +122,41 @@ def test_scaled_jpeg_decoding_stays_close_to_exact(tmp_path: Path) -> None:
     assert np.abs(read_image(path, 128, 1)[..., 0].astype(int) - exact).mean() < 1.0
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_interpolation_is_pillows(interpolation: str, mode: str, channels: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (150, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    path = tmp_path / "a.png"
+    image.save(path)
+    for size in (32, 200):
+        exact = image.resize((size, size), Image.Resampling[interpolation.upper()])
+        found = read_image(path, size, channels, interpolation)
+        assert found.shape == (size, size, channels)
+        assert (found == np.asarray(exact).reshape(size, size, channels)).all()
+    assert (found != read_image(path, 200, channels)).any()
+
+
+@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic"])
+def test_every_interpolation_averages_what_is_too_fine(interpolation: str, tmp_path: Path) -> None:
+    board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(board).save(path)
+    inner = read_image(path, 32, 1, interpolation)[1:-1, 1:-1].astype(int)
+    assert np.abs(inner - 127).max() <= 2
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_scaled_jpeg_decoding_stays_close_in_every_interpolation(interpolation: str, tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
+    smooth = cv2.resize(blocks, (900, 900), interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / "a.jpeg"
+    cv2.imwrite(str(path), smooth, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    exact = Image.fromarray(smooth).resize((128, 128), Image.Resampling[interpolation.upper()])
+    found = read_image(path, 128, 1, interpolation)[..., 0].astype(int)
+    assert np.abs(found - np.asarray(exact).astype(int)).mean() < 1.0
+
+
 def decoded(tmp_path: Path, content: bytes, channels: int = 1) -> np.ndarray:
     """A file of 48 x 40 pixels, squashed to 48 x 48 like ``expected`` below."""
     path = tmp_path / "a.bin"

@@ -188,3 +188,10 @@ def test_validation_reports_plain_cross_entropy_whatever_is_trained() -> None:
     loss = ClassificationLoss([20, 10], name="focal", label_smoothing=0.3, class_weights=True, logit_adjustment=1.0)
     expected = functional.binary_cross_entropy_with_logits(logits, targets.float())
     assert torch.equal(loss.plain(logits, targets), expected)
+
+
+def test_smoothing_leaves_the_weight_of_an_image_alone() -> None:
+    logits, targets = torch.randn(30, 3), torch.arange(30) % 3
+    loss = ClassificationLoss([60, 30, 10], class_weights=True, label_smoothing=0.3)
+    each = functional.cross_entropy(logits, targets, label_smoothing=0.3, reduction="none")
+    assert loss(logits, targets).item() == pytest.approx((loss.weights[targets] * each).mean().item(), rel=1e-5)

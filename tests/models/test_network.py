@@ -51,11 +51,23 @@ def test_normalisation_layers_never_make_a_block_of_their_own() -> None:
 
 
 def test_an_architecture_without_groups_has_blocks_too() -> None:
-    trunk = nn.ModuleDict({"stem": nn.Conv2d(3, 4, 3), "norm": nn.BatchNorm2d(4), "last": nn.Linear(4, 4)})
+    trunk = nn.Sequential()
+    for name, part in (("entry", nn.Conv2d(3, 4, 3)), ("norm", nn.BatchNorm2d(4)), ("last", nn.Linear(4, 4))):
+        trunk.add_module(name, part)
     assert [(block.name, block.parameters) for block in trunk_blocks(trunk)] == [
-        ("stem", ("stem.weight", "stem.bias", "norm.weight", "norm.bias")),
+        ("stem", ("entry.weight", "entry.bias", "norm.weight", "norm.bias")),
         ("last", ("last.weight", "last.bias")),
     ]
+
+
+@pytest.mark.parametrize("name", ["rdnet_tiny", "caformer_s18"])
+def test_stages_that_timm_does_not_tell_apart_are_blocks(name: str) -> None:
+    with torch.device("meta"):
+        trunk = timm.create_model(name, num_classes=0)
+    blocks = trunk_blocks(trunk)
+    assert len(blocks) >= 4
+    placed = [parameter for block in blocks for parameter in block.parameters]
+    assert sorted(placed) == sorted(key for key, _ in trunk.named_parameters())
 
 
 def test_features_are_those_of_timm() -> None:

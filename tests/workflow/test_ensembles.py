@@ -173,7 +173,7 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 def test_other_splits_and_incomplete_folds_are_refused(tmp_path: Path) -> None:
     other = [fake_run(tmp_path / "a"), fake_run(tmp_path / "b", split_sha256="other")]
-    with pytest.raises(ValueError, match="different splits: split_sha256 is same in .* and other in"):
+    with pytest.raises(ValueError, match=r"different splits: split_sha256 is same in .* and other in"):
         kind_of(read_members(other))
     runs = folds(tmp_path / "runs", 4)
     assert kind_of(read_members(runs)) == "folds"
