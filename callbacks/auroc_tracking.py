@@ -17,7 +17,8 @@ class AUROCTracker(Callback):
     """Keeps one row an epoch, writes it to ``history.csv`` and remembers the best epoch; survives a resume.
 
     Args:
-        path: the CSV file, replaced after every epoch. Columns: ``epoch`` (from 1) and all logged scalars.
+        path: the CSV file, replaced after every epoch. Columns: ``epoch`` (from 1), ``stage`` (from 1, where
+            there are several) and all logged scalars.
         monitor: the logged value that decides which epoch is best.
     """
 
@@ -37,7 +38,9 @@ class AUROCTracker(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row and save the history."""
         scalars = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
-        self.history.append({"epoch": float(trainer.current_epoch + 1), **scalars})
+        stages = list(getattr(pl_module, "stages", []))
+        number = {"stage": float(stages.index(pl_module.stage) + 1)} if len(stages) > 1 else {}
+        self.history.append({"epoch": float(trainer.current_epoch + 1), **number, **scalars})
         frame = pd.DataFrame(self.history)
         frame["epoch"] = frame["epoch"].astype(int)
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")

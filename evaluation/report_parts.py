@@ -43,7 +43,7 @@ _FEWEST_POSITIVE: Final = 10
 def baseline_called(metrics: Mapping[str, Any]) -> str:
     """What the baseline that curves show is called; metrics from before there were several do not say it."""
     key = (metrics.get("baseline") or {}).get("key", "thumbnail")
-    return SHORT.get(key, key)
+    return SHORT.get(key, str(key))
 
 
 def stages_of(history: Sequence[Mapping[str, Any]]) -> bool:

@@ -164,6 +164,8 @@ def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:
     if interval["low"] is None or interval["low"] > 0.5:
         return None
     text = f"The AUROC on test is {format_interval(interval)}; 0.5 is chance, and the interval does not exclude it."
+    if interval["low"] == interval["high"] == 0.5:
+        text = "Every test image has the same score: the AUROC is 0.5 by definition, and its interval has no width."
     return worry("alarm", "No better than chance", text)
 
 

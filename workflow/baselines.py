@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.hog import hog_features
+from datamodules.metadata import MetadataEncoder
 from datamodules.prepared import PreparedData
 from datamodules.thumbnails import thumbnails
 from evaluation.baselines import BASELINES, HELD, TITLES, BaselineInputs, baseline_scores
@@ -60,9 +62,18 @@ def available_baselines(
 
 
 def metadata_columns(prepared: PreparedData) -> list[str]:
-    """Columns of the manifest that the metadata baseline may see: age, sex and site where at least two values are known."""
+    """Columns of the manifest that the metadata baseline may see: age, sex and site, where known and not telling the label."""
     frame = prepared.manifest.frame
-    return [name for name in METADATA_COLUMNS if name in frame and frame[name].astype(str).nunique() > 1]
+    known = [name for name in METADATA_COLUMNS if name in frame and frame[name].astype(str).nunique() > 1]
+    return [name for name in known if _is_usable(name, frame.iloc[prepared.splits.rows("train")])]
+
+
+def _is_usable(name: str, training: pd.DataFrame) -> bool:
+    try:
+        MetadataEncoder.fit(training, [name])
+    except ValueError:  # it tells the label, or has no usable value in training
+        return False
+    return True
 
 
 def baseline_predictions(
@@ -162,6 +173,7 @@ def _positive(settings: dict[str, Any], prepared: PreparedData) -> int:
 def _inputs(name: str, prepared: PreparedData, features: Features | None) -> BaselineInputs:
     """What a baseline sees of each part, read from the memory map image by image."""
     rows = {part: prepared.splits.rows(part) for part in PARTS}
+    held: dict[str, NDArray[Any]]
     if name == "majority":
         held = {part: np.empty((len(rows[part]), 0), dtype=np.float32) for part in PARTS}
     elif name == "thumbnail":
@@ -177,7 +189,6 @@ def _inputs(name: str, prepared: PreparedData, features: Features | None) -> Bas
 
 
 def _metadata(prepared: PreparedData, rows: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-    from datamodules.metadata import MetadataEncoder
 
     columns = metadata_columns(prepared)
     if not columns:

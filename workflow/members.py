@@ -92,12 +92,17 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
     for folder in folders:
         if resolved.count(folder.resolve()) > 1:
             raise ValueError(f"runs: {folder} is given twice; each run counts once.")
-    members = [_read(folder) for folder in folders]
+    members = [read_member(folder) for folder in folders]
     _require_same(members)
     return members
 
 
-def _read(folder: Path) -> Member:
+def read_member(folder: Path) -> Member:
+    """Read one finished run.
+
+    Raises:
+        ValueError: if it is none; says why.
+    """
     if not folder.is_dir():
         raise ValueError(f"runs: {folder}: there is no such folder.")
     record = _json(folder / "run.json", "it is no run folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -62,7 +61,8 @@ def find_official_test(members: Sequence[Member], joined: Predictions) -> Offici
     unused = json.loads(card.read_text(encoding="utf-8")).get("unused", 0) if card.is_file() else 1
     if split["pool"] != "train" or split["grouping"] != "group" or split["file"] is not None or not unused:
         return None
-    prepared = prepare(copy.deepcopy(first.config), _progress(first))
+    settings = {**first.config, "split": {**split, "refresh": False}}  # the stored split is obeyed, never made anew
+    prepared = prepare(settings, _progress(first))
     if prepared.manifest.sha256 != first.record["manifest_sha256"]:
         raise ValueError(
             f"the images in {prepared.root} are not those of the runs: manifest_sha256 is {prepared.manifest.sha256[:12]}, "

@@ -64,7 +64,9 @@ def prepare_run(
     quiet_libraries()
     precision = choose_precision(settings["trainer"]["precision"], settings["trainer"]["accelerator"])
     module, notes = build_module(settings, prepared, datamodule, fresh=not resumed)
-    save_settings(settings, folder / "config.yaml")
+    # The width follows from the data, so it is no key of the configuration.
+    model = {name: value for name, value in settings["model"].items() if name != "metadata_width"}
+    save_settings({**settings, "model": model}, folder / "config.yaml")
     notes += scoring_notes(settings, module)
     snapshot = snapshot_of(settings, folder, prepared, precision, model_notes=notes)
     first_epoch = epochs_done(_last(folder)) if resumed else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -22,6 +23,7 @@ from callbacks.predictions import predictions_of
 from callbacks.reproducibility import SeedEachStep
 from callbacks.run_snapshot import RunSnapshot, git_state
 from callbacks.threshold import ThresholdTuning
+from conf.schema import TrainerConfig
 from evaluation.predictions import Predictions
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -64,12 +66,12 @@ def test_training_step_on_a_gpu(requested: str) -> None:
         "image_size": 16,
         "channels": 1,
         "filters": [4],
-        "hidden": 8,
+        "hidden": [8],
         "dropout": 0.0,
-        "mean": 0.0,
-        "std": 1.0,
+        "mean": [0.0],
+        "std": [1.0],
     }
-    module = ImageClassifier(settings, ["A", "B"], ["B"], 1e-3).cuda()
+    module = ImageClassifier(settings, ["A", "B"], ["B"], dataclasses.asdict(TrainerConfig())).cuda()
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32}[requested]
     batch = {
@@ -81,7 +83,7 @@ def test_training_step_on_a_gpu(requested: str) -> None:
         loss = module.training_step(batch, 0)
     assert loss.dtype == torch.float32
     loss.backward()
-    module.configure_optimizers().step()
+    module.configure_optimizers()["optimizer"].step()
     assert torch.isfinite(loss)
 
 

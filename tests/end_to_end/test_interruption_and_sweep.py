@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from tests.conftest import ROOT, run_train
 from tests.end_to_end.conftest import TINY
 
 
-def start(folder: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, home: Path, *arguments: str, base: Sequence[str] = TINY) -> subprocess.Popen[str]:
     """Start a run that Ctrl-C reaches, also where the test suite itself was started in the background with it ignored."""
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *TINY, *arguments, f"hydra.run.dir={folder}"],
+        [sys.executable, str(ROOT / "train.py"), *base, *arguments, f"hydra.run.dir={folder}"],
         cwd=home,
         env={**os.environ, "FIRSTREAD_HOME": str(home)},
         stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ def inputs(k: int, *, width: int = 12, gap: float = 2.0, seed: int = 0) -> tuple
     targets = [np.arange(n) // 2 % k for n in SIZES]
     centres = gap * np.eye(k, width)
     parts = [rng.normal(size=(len(t), width)) + centres[t] for t in targets]
-    return BaselineInputs(*parts, groups=np.arange(SIZES[0]) // 2), targets
+    return BaselineInputs(parts[0], parts[1], parts[2], np.arange(SIZES[0]) // 2), targets
 
 
 def assert_probabilities(scores: dict[str, Any], k: int) -> None:
@@ -102,7 +102,7 @@ def test_groups_decide_the_folds() -> None:
 def test_constant_inputs_and_other_scales_do_no_harm() -> None:
     given, targets = inputs(2)
     padded = [np.column_stack([1e6 * part, np.full(len(part), 7.0)]) for part in (given.train, given.val, given.test)]
-    scores = baseline_scores("features", BaselineInputs(*padded, groups=given.groups), targets[0], 2)
+    scores = baseline_scores("features", BaselineInputs(padded[0], padded[1], padded[2], given.groups), targets[0], 2)
     plain = baseline_scores("features", given, targets[0], 2)
     assert scores["test"] == pytest.approx(plain["test"], abs=1e-3)
 
@@ -173,6 +173,7 @@ def test_a_model_that_is_constant_is_no_better_than_one() -> None:
     assert not any(row["clears"] for row in metrics["baselines"])
     titles = [item["title"] for item in metrics["worries"]]
     assert "No evidence of skill beyond a thumbnail baseline" in titles and "No better than chance" in titles
+    assert any("the same score: the AUROC is 0.5 by definition" in item["text"] for item in metrics["worries"])
 
 
 def test_the_worry_names_the_best_that_is_not_cleared_and_the_others() -> None:

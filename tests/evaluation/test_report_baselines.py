@@ -29,7 +29,7 @@ HISTORY = "epoch,train/loss,val/loss,val/auroc,stage\n1,0.6,0.5,0.8,head\n2,0.4,
 def scores_of(targets: np.ndarray, k: int, strength: float, seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=(len(targets), k)) if strength else 0.0
     raised = np.exp(strength * np.eye(k)[targets] + noise)
-    found = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32).astype(float)
+    found: np.ndarray = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32).astype(float)
     if k == 2:
         found[:, 0] = 1.0 - found[:, 1]
     return found

@@ -25,7 +25,7 @@ from evaluation.wording import worry
 CLASSES = ("bcc", "<b>mel</b>", "nv")
 LEAK = {"grouping": "none", "test_images": 200, "test_images_with_group_in_train": 80, "share": 0.4, "unit": "lesion"}
 FIGURES = (
-    "auroc_forest", "confusion", "roc", "precision_recall", "scores_val", "scores_test", "shift", "confusion_matrix",
+    "auroc_forest", "baselines", "confusion", "roc", "precision_recall", "scores_val", "scores_test", "shift", "confusion_matrix",
     "classes",
 )  # fmt: skip
 FINDINGS = [

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from datamodules.prepared import PreparedData, prepare
-from evaluation.baselines import BASELINES
+from evaluation.baselines import BASELINES, baseline_scores
 from evaluation.judge import Thumbnails, judge_run
 from evaluation.predictions import read_predictions
 from evaluation.report import write_report
@@ -108,7 +108,7 @@ def test_the_next_run_on_the_same_split_only_reads(
     first = baseline_predictions("thumbnail", settings, prepared)
     (kept,) = (prepared.task_folder / "baselines").glob("thumbnail-*.npz")
     fitted: list[str] = []
-    real = module.baseline_scores
+    real = baseline_scores
 
     def counted(name: str, *given: Any, **more: Any) -> dict[str, Any]:
         fitted.append(name)
@@ -152,7 +152,11 @@ def test_a_run_whose_model_is_a_baseline(home: Path, prepared: PreparedData, tmp
         classes=("a", "b"),
         positive=["b"],
         baselines={name: baseline_predictions(name, settings, prepared) for name in names},
-        **{"title": "t", "task": "t", "model": "baseline_metadata", "phantom": False, "bootstrap": 100},
+        title="t",
+        task="t",
+        model="baseline_metadata",
+        phantom=False,
+        bootstrap=100,
     )
     assert [row["name"] for row in metrics["baselines"]] == names
     assert not metrics["baselines"][2]["clears"]  # the image says more here than the metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,22 @@ import pytest
 from rich.console import Console
 
 from ensemble import UsageError, parsed
+from evaluation.ensembles import join_folds
 from evaluation.metrics import auroc
 from evaluation.predictions import read_predictions
 from evaluation.threshold import choose_operating_point
-from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read
+from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read, write
+from workflow import official_test
 from workflow.ensemble_table import print_ensemble
 from workflow.ensembles import Request, build_ensemble, whole_folder
-from workflow.members import find_runs, kind_of, read_members
+from workflow.members import find_runs, kind_of, read_member, read_members
 
 
 def seeds(folder: Path, count: int = 3, **options: Any) -> list[Path]:
     return [fake_run(folder / str(seed), seed=seed, **options) for seed in range(count)]
 
 
-def folds(folder: Path, count: int = 3, classes: list[str] = TWO, size: int = 60) -> list[Path]:
+def folds(folder: Path, count: int = 3, classes: list[str] = TWO, size: int = 60, pool: str = "all") -> list[Path]:
     """Fold k tests images k * size and up, and validates on others."""
     return [
         fake_run(
@@ -36,6 +39,7 @@ def folds(folder: Path, count: int = 3, classes: list[str] = TWO, size: int = 60
             kind="kfold",
             folds=count,
             fold=fold,
+            pool=pool,
         )
         for fold in range(count)
     ]
@@ -238,3 +242,32 @@ def test_the_command_line_is_read() -> None:
 def test_mistakes_on_the_command_line_are_named(argv: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parsed(argv)
+
+
+def test_official_test_images_of_a_group_that_was_trained_on_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = read_members(folds(tmp_path / "runs", pool="train"))
+    joined = join_folds([member.predictions("test") for member in members])
+    frame = joined.frame[["image_id", "group_id", "label"]].assign(split="train")
+    locked = pd.DataFrame({"image_id": ["t0", "t1", "t2"], "group_id": ["g0003", "new", "new"], "label": "benign"})
+    frame = pd.concat([locked.assign(split="test"), frame], ignore_index=True)
+    asked: list[dict[str, Any]] = []
+
+    def prepared(settings: dict[str, Any], progress: Any) -> Any:
+        asked.append(settings)
+        return SimpleNamespace(manifest=SimpleNamespace(frame=frame, sha256="manifest"), root=tmp_path)
+
+    monkeypatch.setattr(official_test, "prepare", prepared)
+    found = official_test.find_official_test(members, joined)
+    assert found is not None
+    assert (found.rows.tolist(), found.left_out) == ([1, 2], 1)
+    assert asked[0]["split"]["refresh"] is False
+    frame["split"] = "train"
+    assert official_test.find_official_test(members, joined) is None, "there is no official test part"
+    change(members[0].folder / "run.json", "manifest_sha256", to="other")
+    with pytest.raises(ValueError, match="are not those of the runs: manifest_sha256 is manifest"):
+        official_test.find_official_test([read_member(members[0].folder), *members[1:]], joined)
+    write(members[0].folder / "data_card.json", {"unused": 0})
+    assert official_test.find_official_test(members, joined) is None, "every image is in a fold: nothing was read"
+    assert len(asked) == 3
