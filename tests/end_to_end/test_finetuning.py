@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import time
 from pathlib import Path
@@ -106,7 +105,7 @@ def test_resumed_inside_the_second_stage_equals_uninterrupted(
 def test_a_missing_hub_names_the_file_to_fetch(home: Path) -> None:
     done = run_train(*STAGED, "model.weights=imagenet", "hydra.run.dir=runs/no_hub", home=home)
     assert done.returncode == 2
-    assert re.search(r"error: .*model\\.weights=", done.stderr), done.stderr
+    assert "model.weights=imagenet" in done.stderr and "Fetch that file by hand" in done.stderr
     assert not (home / "runs" / "no_hub" / "run.json").exists()
 
 
