@@ -315,7 +315,7 @@ def _in_words(error: Exception) -> str:
     if value:
         return f"{key}={value.group(1)}: '{value.group(1)}' is not {_KIND.get(value.group(2), value.group(2))}{where}."
     if "is not a ListConfig" in text:
-        return f"{key}: a list is needed. Write it in brackets and quotes:  '{key}=[NAME,NAME]'{where}"
+        return f"{key}: a list is needed. Write it in brackets and quotes:  '{key}=[VALUE,VALUE]'{where}"
     if key in GROUPS and file_match:
         return f"{file_match.group(1)}.yaml: the file lacks its first line  # @package _global_"
     if key and re.search(r"Key '.*?' not in ", text):

@@ -56,7 +56,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: it holds more than weights, and reading the rest could run code, which is never done. "
             "Save the state_dict alone, or convert it to .safetensors."
         ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError, ValueError) as error:
+    except (OSError, EOFError, RuntimeError, SafetensorError, ValueError, LookupError) as error:  # KeyError: not a pickle
         raise ValueError(
             f"{path}: cannot be read as weights ({_first_line(error)}). Fetch or copy it again."
         ) from error
