@@ -22,7 +22,7 @@ INTERRUPTED, USAGE_ERROR = 130, 2
 KEYS = {
     "runs": "folder of a multirun, or a list of run folders: runs=[RUN,RUN]",
     "output": "folder that is made (default: ensembles/<task>/<date_time>)",
-    "rule": "of the threshold: certified, empirical or fixed (default: as the runs)",
+    "rule": "rule of the threshold: certified, empirical or fixed (default: as the runs)",
     "recall": "recall to keep, between 0 and 1 (default: as the runs)",
 }
 RULES = ("certified", "empirical", "fixed")
@@ -53,7 +53,7 @@ def parsed(argv: list[str]) -> dict[str, Any]:
         if key in given:
             raise UsageError(f"{text}: {key} is given twice; runs are listed in brackets: runs=[RUN,RUN].")
         if not value:
-            raise UsageError(f"{text}: {key} has no value. It is the {KEYS[key]}.")
+            raise UsageError(f"{text}: {key} has no value: {KEYS[key]}.")
         given[key] = value
     if "runs" not in given:
         raise UsageError("runs is missing: runs=FOLDER_OF_A_MULTIRUN or runs=[RUN,RUN]. See: python ensemble.py --help")

@@ -87,7 +87,7 @@ def _network(
 ) -> tuple[dict[str, Any], Path]:
     """Train a network, score it and hand it over: metrics and the path of the report."""
     from workflow.data import datamodule_of, metadata_encoder, progress_of  # torch is loaded from here on
-    from workflow.features import features_of_parts
+    from workflow.features import features_of_parts, pretrained_module
     from workflow.hand_over import hand_over, report
     from workflow.judging import judge
     from workflow.training import fit, prepare_run, score
@@ -96,10 +96,13 @@ def _network(
     table = None if encoder is None else encoder.encode(prepared.manifest.frame)
     settings["model"]["metadata_width"] = 0 if table is None else table.shape[1]
     datamodule = datamodule_of(settings, prepared, table)
-    module, trainer, kept = prepare_run(settings, folder, prepared, datamodule, resumed=resumed)
     features = None
-    if "features" in settings["evaluation"]["baselines"] and settings["model"]["weights"] != "none" and not resumed:
-        features = features_of_parts(module, prepared, progress_of(settings))
+    if "features" in settings["evaluation"]["baselines"]:
+        if settings["model"]["weights"] == "none":
+            log.warning("baseline features is left out: model.weights=none, so there are no features to speak of")
+        else:
+            features = features_of_parts(pretrained_module(settings), prepared, progress_of(settings))
+    module, trainer, kept = prepare_run(settings, folder, prepared, datamodule, resumed=resumed)
     fit(settings, folder, prepared, module, datamodule, trainer, resumed=resumed)
     clock.lap("fit")
     score(trainer, module, datamodule, kept, folder)
@@ -131,9 +134,9 @@ def _baseline(
 
     features = None
     if settings["model"]["name"] == BASELINE + "features":
-        from workflow.features import baseline_module, features_of_parts
+        from workflow.features import features_of_parts, pretrained_module
 
-        features = features_of_parts(baseline_module(settings), prepared, progress_of(settings))
+        features = features_of_parts(pretrained_module(settings), prepared, progress_of(settings))
     save_settings(settings, folder / "config.yaml")
     snapshot = snapshot_of(settings, folder, prepared, None)
     snapshot.write()

@@ -113,7 +113,7 @@ def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
     chosen = [f"imbalance.{name}" for name in ("class_weights", "weighted_sampler") if getattr(imbalance, name)]
     chosen += ["imbalance.logit_adjustment"] if imbalance.logit_adjustment > 0 else []
     if len(chosen) > 1:
-        rule = "the only correction: each is for the same class frequencies, and two of them correct twice"
+        rule = "the only correction: both are for the class frequencies; switch one off"
         found.append((f"{chosen[0]} with {chosen[1]}", getattr(imbalance, chosen[1][10:]), rule))
     return found
 
@@ -157,6 +157,9 @@ def _simple_cnn_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
 def _training_problems(config: Config) -> list[tuple[str, Any, str]]:
     found: list[tuple[str, Any, str]] = []
     trainer, finetune, model = config.trainer, config.finetune, config.model
+    strange = [name for name in config.evaluation.baselines if name not in BASELINES]
+    if strange:
+        found.append(("evaluation.baselines", strange[0], "a list of " + ", ".join(BASELINES)))
     if model.name.startswith("baseline_"):
         return found
     staged = finetune.name in ("two_stage", "gradual", "lp_ft")
@@ -174,9 +177,6 @@ def _training_problems(config: Config) -> list[tuple[str, Any, str]]:
             "val/auroc or val/loss for two classes: balanced accuracy depends on a threshold that is fixed afterwards"
         )
         found.append(("trainer.monitor", trainer.monitor, rule))
-    strange = [name for name in config.evaluation.baselines if name not in BASELINES]
-    if strange:
-        found.append(("evaluation.baselines", strange[0], "a list of " + ", ".join(BASELINES)))
     return found
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from conf.checks import allowed
 from conf.schema import RESEARCH_NOTICE, declared_options
 
-# What most people change; the rest is in --cfg job and in docs/reference.
+# What most people change; the rest is in --cfg job and in docs/configuration.md.
 COMMON = (
     "seed",
     "resume",
@@ -106,7 +106,8 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...], program: 
         "  python ensemble.py runs=DIR    the mean of several seeds, or all folds of a cross-validation together",
         "  tensorboard --logdir runs      learning curves, mistakes and HPARAMS of all runs",
         "  FIRSTREAD_DATA, FIRSTREAD_HOME folders of the data sets and of prepared splits and caches",
-        "  docs/configuration.md          every key, also those of split, imbalance, table and evaluation",
+        "  docs/configuration.md          every key, also those of split, augmentation, loss, finetune and evaluation",
+        "  docs/how-to/                   pretrained networks, baselines and ensembles, your own images",
         "  docs/getting-started.md        the first hour",
     ]
     return "\n".join(lines)

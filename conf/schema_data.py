@@ -55,7 +55,7 @@ class TableConfig:
     label: str = option("label", "column with the label")
     group: str = option("", "column with the patient or lesion; empty: an image is a group")
     split: str = option("", "column with train, val or test; empty: firstread splits")
-    subgroups: list[str] = option([], "columns reported as subgroups; never an input of the model")
+    subgroups: list[str] = option([], "columns reported as subgroups; an input only where model.metadata names them")
 
 
 @dataclass

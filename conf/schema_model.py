@@ -30,7 +30,9 @@ class ModelConfig:
         choices=GREY_INPUTS,
     )
     filters: list[int] = option([32, 64], "simple_cnn: filters of the convolution layers")
-    pooling: str = option("auto", "over the feature maps; auto: the architecture's own", choices=POOLINGS)
+    pooling: str = option(
+        "auto", "over the feature maps; auto: the architecture's own; not for simple_cnn", choices=POOLINGS
+    )
     hidden: list[int] = option([], "units of the hidden layers of the head, each with ReLU; [] is none")
     dropout: float = option(0.0, "share of units dropped before the output in training", low=0.0, below=1.0)
     metadata: list[str] = option([], "columns that the head sees beside the image, for example [age,sex,localization]")
@@ -76,7 +78,7 @@ class AugmentationConfig:
 class LossConfig:
     """What training makes small; validation and test always report plain cross-entropy."""
 
-    name: str = option("cross_entropy", "of one logit (two classes) or one a class", choices=("cross_entropy", "focal"))
+    name: str = option("cross_entropy", "training loss", choices=("cross_entropy", "focal"))
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0.0, below=1.0)
     focal_gamma: float = option(2.0, "focal: how much easy images lose weight (Lin 2017)", low=0.0, high=10.0)
 
@@ -85,7 +87,12 @@ class LossConfig:
 class FinetuneConfig:
     """Which part of the network trains when. A network is a row of blocks from the stem to the head."""
 
-    name: str = option("none", "the recipe", choices=("none", "frozen", "two_stage", "gradual", "lp_ft"))
+    name: str = option(
+        "none",
+        "none: all; frozen: the head; two_stage: the head, then the last blocks; gradual: block by block; "
+        "lp_ft: the head, then all (linear probing, then fine-tuning)",
+        choices=("none", "frozen", "two_stage", "gradual", "lp_ft"),
+    )
     head_epochs: int = option(
         0, "epochs in which the head trains alone, before the rest; part of trainer.max_epochs", low=0
     )
@@ -115,11 +122,16 @@ class TrainerConfig:
     optimizer: str = option("adam", "update rule", choices=("adam", "adamw", "sgd"))
     learning_rate: float = option(1e-3, "peak step size", above=0.0, high=10.0)
     weight_decay: float = option(0.0, "pull of the weights towards 0; none on biases and normalisation layers", low=0.0)
-    momentum: float = option(0.9, "of sgd", low=0.0, below=1.0)
+    momentum: float = option(0.9, "of sgd (Nesterov)", low=0.0, below=1.0)
     schedule: str = option(
         "constant", "course of the step size", choices=("constant", "cosine", "one_cycle", "plateau")
     )
-    warmup: float = option(0.0, "share of a stage's steps in which the step size rises from 0", low=0.0, below=1.0)
+    warmup: float = option(
+        0.0,
+        "share of a stage's steps in which the step size rises from 0; one_cycle: from 1/25, and 0 means 0.3",
+        low=0.0,
+        below=1.0,
+    )
     final_rate: float = option(
         0.01, "cosine and one_cycle end at this share of the peak; plateau stops there", low=0.0, high=1.0
     )

@@ -103,7 +103,9 @@ def _check(name: str, inputs: BaselineInputs, targets: NDArray[np.int64], n_clas
         )
     for part in () if name == "majority" else ("train", *HELD):
         if not np.isfinite(getattr(inputs, part)).all():
-            raise ValueError(f"baseline {name}: the inputs of {part} hold NaN or infinity.")
+            raise ValueError(
+                f"baseline {name}: the inputs of {part} hold NaN or infinity. Leave {name} out of evaluation.baselines."
+            )
     if name != "majority" and len(np.unique(targets)) < 2:
         raise ValueError(
             f"baseline {name}: all {len(targets)} training images are of one class; it needs at least two."

@@ -56,7 +56,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: it holds more than weights, and reading the rest could run code, which is never done. "
             "Save the state_dict alone, or convert it to .safetensors."
         ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError, ValueError, LookupError) as error:  # KeyError: not a pickle
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        SafetensorError,
+        ValueError,
+        LookupError,
+    ) as error:  # KeyError: not a pickle
         raise ValueError(
             f"{path}: cannot be read as weights ({_first_line(error)}). Fetch or copy it again."
         ) from error
@@ -122,7 +129,7 @@ def hub_file(name: str, cfg: dict[str, Any]) -> tuple[Path, str]:
             break
     raise ValueError(
         f"model.weights=imagenet: {names[0]} of {repository} cannot be fetched from timm's hub ({_first_line(error)}). "
-        f"Fetch that file by hand and set model.weights=FILE, or model.weights=none to start from random weights."
+        f"Fetch that file by hand and set model.weights=FILE, or model.weights=none finetune=none to start from random weights."
     ) from error
 
 

@@ -193,8 +193,8 @@ def _metadata(prepared: PreparedData, rows: Mapping[str, NDArray[np.int64]]) -> 
     columns = metadata_columns(prepared)
     if not columns:
         raise ValueError(
-            f"baseline metadata: these data have none of the columns {', '.join(METADATA_COLUMNS)}. "
-            "Leave metadata out of evaluation.baselines."
+            f"baseline metadata: none of the columns {', '.join(METADATA_COLUMNS)} is there with at least two values and without "
+            "telling the label. Choose another model=baseline_..., or leave metadata out of evaluation.baselines."
         )
     frame = prepared.manifest.frame
     encoder = MetadataEncoder.fit(frame.iloc[rows["train"]], columns)

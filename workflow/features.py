@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from datamodules.prepared import PreparedData
 from datamodules.progress import Progress
 from lightning_modules import ImageClassifier
+from models.pretrained import load_pretrained
 
 _AT_ONCE = 64
 
@@ -35,11 +36,11 @@ def features_of_parts(
     return found
 
 
-def baseline_module(settings: dict[str, Any]) -> ImageClassifier:
-    """The frozen network of ``model=baseline_features``."""
-    from models.pretrained import load_pretrained
-
-    model = {**settings["model"], "name": settings["model"]["backbone"]}
+def pretrained_module(settings: dict[str, Any]) -> ImageClassifier:
+    """The network as it is before training, with a head that is of no matter; of ``model=baseline_features``: its backbone."""
+    model = dict(settings["model"])
+    if model["name"].startswith("baseline_"):
+        model["name"] = model["backbone"]
     module = ImageClassifier(model, settings["task"]["classes"], settings["task"]["positive"], settings["trainer"])
     load_pretrained(module.network, model)
     return module
