@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OBJECTIVE, BASELINE = "val/auroc", "baseline_"
 INTERRUPTED = 130
+SMALLER = "Try a smaller data.batch_size, with trainer.accumulate for the same step, or a smaller model.image_size."
 log = logging.getLogger("firstread")
 
 
@@ -54,9 +55,10 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
             raise ValueError(f"{folder} already holds a run, which is never overwritten. Choose another hydra.run.dir.")
         settings["model"] = _resolved(settings["model"])
     clock = _Clock()
-    from workflow.data import load_data
+    from workflow.data import load_data, require_unseen
 
     prepared = load_data(settings, folder)
+    require_unseen(settings, prepared)
     log.info("%s: %s\n%s", "resuming" if resumed else "run folder", short(folder), RESEARCH_NOTICE)
     clock.lap("data")
     is_baseline = settings["model"]["name"].startswith(BASELINE)
@@ -73,7 +75,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
 
 def _resolved(model: dict[str, Any]) -> dict[str, Any]:
     """The network's settings with image size and preprocessing filled in; a wrong name or file stops the run here."""
-    if model["name"] == "simple_cnn" and model["weights"] == "none" and None not in model.values():
+    as_it_is = (model["mean"], model["std"], model["weights"]) == ([0.0], [1.0], "none") and model["image_size"]
+    if model["name"] == "simple_cnn" and as_it_is and model["interpolation"] != "auto":
         return model  # nothing to look up, so a mistake in the data is reported before torch is loaded
     from models.pretrained import fetch_weights, resolved_model
 
@@ -196,10 +199,23 @@ def _objective(cfg: DictConfig, folder: Path) -> float:
             return float("nan")
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except Exception as error:
+        _mark(folder, "failed")
+        if _out_of_memory(error):
+            print("error: the GPU's memory is too small for this. " + SMALLER, file=sys.stderr)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            log.exception("error: %s", type(error).__name__)
+            return float("nan")
+        raise  # a mistake of the program, not of its user: with everything that helps to find it
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
         _mark(folder, "interrupted")
         _say_stopped(folder)
         sys.exit(INTERRUPTED)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a GPU ran out of memory; asked by name, because torch may not even have been loaded."""
+    return type(error).__name__ == "OutOfMemoryError"
 
 
 def _mark(folder: Path, status: str) -> None:

@@ -13,13 +13,14 @@ import pytorch_lightning as lightning
 
 from callbacks.auroc_tracking import AUROCTracker
 from callbacks.averaging import WeightAveraging
-from callbacks.checkpoints import AtomicCheckpointIO, best_and_last, mode_of
+from callbacks.checkpoints import AtomicCheckpointIO, best_and_last
 from callbacks.epoch_line import EpochLine
 from callbacks.finite import FiniteLoss
 from callbacks.mixed_precision import MixedPrecision, PrecisionChoice
 from callbacks.predictions import PredictionWriter
 from callbacks.reproducibility import SeedEachStep
 from callbacks.run_snapshot import RunSnapshot
+from callbacks.stopping import StagedEarlyStopping
 from callbacks.tensorboard_review import EpochLogger, TensorBoardReview
 from callbacks.threshold import ThresholdTuning
 from callbacks.unfreezing import StagedUnfreezing
@@ -80,14 +81,7 @@ def build_trainer(
         *best_and_last(folder / "checkpoints", options["monitor"]),
     ]
     if options["patience"] is not None:
-        callbacks.append(
-            lightning.callbacks.EarlyStopping(
-                options["monitor"],
-                mode=mode_of(options["monitor"]),
-                patience=options["patience"],
-                check_on_train_epoch_end=True,
-            )
-        )
+        callbacks.append(StagedEarlyStopping(options["monitor"], options["patience"], stages))
     trainer = lightning.Trainer(
         accelerator=precision.accelerator,
         devices=1,

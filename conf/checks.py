@@ -172,7 +172,12 @@ def _training_problems(config: Config) -> list[tuple[str, Any, str]]:
     if trainer.schedule == "plateau" and trainer.warmup > 0:
         found.append(("trainer.warmup", trainer.warmup, "0 with trainer.schedule=plateau, which goes by epochs"))
     classes, _ = classes_of(config.task)
-    if trainer.monitor == "val/balanced_accuracy" and len(classes) == 2:
+    two = len(classes) == 2 or (not classes and config.data.source == "phantom")
+    mixed = [name for name in ("mixup", "cutmix") if getattr(config.augmentation, name) > 0]
+    if mixed and model.metadata:
+        rule = "0 where model.metadata is given: a blended image has no one age or site"
+        found.append((f"augmentation.{mixed[0]}", getattr(config.augmentation, mixed[0]), rule))
+    if trainer.monitor == "val/balanced_accuracy" and two:
         rule = (
             "val/auroc or val/loss for two classes: balanced accuracy depends on a threshold that is fixed afterwards"
         )

@@ -34,7 +34,8 @@ class BatchSampler(Sampler[BatchPlan]):
 
     Args:
         rows: row numbers of the split.
-        batch_size: images of a step, over all devices together; the last batch may be smaller; no row is left out or repeated.
+        batch_size: images of a step, over all devices together; the last batch may be smaller, and in
+            training larger by one; no row is left out or repeated.
         seed: of shuffling and augmentation; None keeps the order (validation, test).
         limit: use only this many batches.
         weights: how often each row is drawn, relative to the others, shape (n,), above 0. An epoch then draws n rows with
@@ -72,8 +73,15 @@ class BatchSampler(Sampler[BatchPlan]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        batches = -(-len(self.rows) // self.batch_size)
+        batches = len(self._bounds()) - 1
         return batches if self.limit is None else min(batches, self.limit)
+
+    def _bounds(self) -> list[int]:
+        """Where each batch begins, and the number of rows."""
+        starts = list(range(0, len(self.rows), self.batch_size))
+        # Batch normalisation cannot train on a single image: the last one joins the batch before it.
+        single = bool(starts) and len(self.rows) - starts[-1] < 2 * self.world <= self.batch_size
+        return [*(starts[:-1] if single and self.seed is not None and len(starts) > 1 else starts), len(self.rows)]
 
     def __iter__(self) -> Iterator[BatchPlan]:
         rows, seeds = self.rows, np.zeros(len(self), dtype=np.uint32)
@@ -87,9 +95,9 @@ class BatchSampler(Sampler[BatchPlan]):
                 else generator.choice(rows, size=len(rows), p=self.chances)
             )
             seeds = generator.integers(2**32, size=len(self), dtype=np.uint32)
+        bounds = self._bounds()
         for number in range(len(self)):
-            start = number * self.batch_size
-            batch = rows[start : start + self.batch_size]
+            batch = rows[bounds[number] : bounds[number + 1]]
             mine = batch[self.rank :: self.world]
             # Another device, another augmentation: the seeds of rank 0 are those of a single device.
             yield BatchPlan(mine if len(mine) else batch[:1], (int(seeds[number]) + self.rank) % 2**32, view)

@@ -149,8 +149,10 @@ def build_schedule(optimizer: Optimizer, trainer: dict[str, Any], steps: int, ep
     share = RISE if kind == "one_cycle" and warmup == 0 else warmup
     # At least one step is left for the peak, and a warm-up that was asked for is at least one step, where there are two.
     rise = min(steps - 1, math.ceil(share * steps))
+    course = Course(kind, steps, rise, trainer["final_rate"])
     return {
-        "scheduler": LambdaLR(optimizer, Course(kind, steps, rise, trainer["final_rate"])),
+        # A plain function is not stored in checkpoints, so a run that is resumed to train longer follows its new course.
+        "scheduler": LambdaLR(optimizer, lambda step: course(step)),
         "interval": "step",
         "name": "rate",
     }

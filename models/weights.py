@@ -228,7 +228,8 @@ def _without_prefix(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> 
     """The tensors under the prefix that gives most of the expected names, and that prefix."""
     first = next(iter(expected))
     prefixes = {key.removesuffix(first) for key in tensors if key.endswith(first)}
-    allowed = ["", *sorted(prefix for prefix in prefixes if prefix.endswith("."))]
+    # Of equal ones the first counts; our own trunk before anything that is shaped like it.
+    allowed = ["", *sorted((prefix for prefix in prefixes if prefix.endswith(".")), key=lambda p: (p != "trunk.", p))]
     best = max(allowed, key=lambda prefix: sum(prefix + key in tensors for key in expected))
     return {key.removeprefix(best): value for key, value in tensors.items() if key.startswith(best)}, best
 

@@ -97,9 +97,38 @@ def baseline_predictions(
         raise ValueError(f"baseline is {name!r}; choose from {', '.join(BASELINES)}.")
     path = prepared.task_folder / "baselines" / f"{name}-{_key(name, settings, prepared, features)}.npz"
     shapes = {part: (len(prepared.splits.rows(part)), len(prepared.manifest.classes)) for part in HELD}
-    kept = _read(path, shapes)
-    if kept is not None:
-        return kept
+    found = _read(path, shapes)
+    if found is None:
+        found = _computed(name, settings, prepared, features)
+        _write(path, found)
+    targets = prepared.manifest.targets[prepared.splits.rows("train")]
+    counts = np.bincount(targets, minlength=len(prepared.manifest.classes))
+    return {part: without_prior(scores, counts, _tau(settings)) for part, scores in found.items()}
+
+
+def without_prior(scores: NDArray[np.float64], counts: NDArray[np.int64], tau: float) -> NDArray[np.float64]:
+    """Probabilities divided by the class frequencies to the power of tau, as the network's loss corrects for them.
+
+    A network that is told to treat rare classes like common ones would otherwise be compared with baselines that are not.
+
+    Args:
+        scores: shape (n, K). ``counts``: training images of each class, at least 1. ``tau``: 0 leaves the scores alone.
+    """
+    if tau == 0:
+        return scores
+    shifted = scores / (counts / counts.sum()) ** tau
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32).astype(np.float64)
+
+
+def _tau(settings: dict[str, Any]) -> float:
+    imbalance = settings["imbalance"]
+    equal = imbalance["class_weights"] or imbalance["weighted_sampler"]
+    return 1.0 if equal else float(imbalance["logit_adjustment"])
+
+
+def _computed(
+    name: str, settings: dict[str, Any], prepared: PreparedData, features: Features | None
+) -> dict[str, NDArray[np.float64]]:
     started = time.perf_counter()
     manifest, rows = prepared.manifest, prepared.splits.rows("train")
     found = baseline_scores(
@@ -110,7 +139,6 @@ def baseline_predictions(
         positive=_positive(settings, prepared),
         seed=settings["split"]["seed"],
     )
-    _write(path, found)
     log.info("baseline %s: %s (%.1f s)", name, TITLES[name], time.perf_counter() - started)
     return found
 

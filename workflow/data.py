@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from conf.output import short, write_json
@@ -47,6 +49,42 @@ def load_data(settings: dict[str, Any], folder: Path) -> PreparedData:
         write_audit_page(prepared.audit, prepared.root, folder / "audit.html", title=card["title"])
         log.info("audit page: %s", short(folder / "audit.html"))
     return prepared
+
+
+def require_unseen(settings: dict[str, Any], prepared: PreparedData) -> None:
+    """Refuse weights of an earlier run that was trained on images which are validated or tested on here.
+
+    Images are compared by content, and groups by name where both runs are of one data set. Weights of ImageNet and of files
+    cannot be checked.
+
+    Raises:
+        ValueError: with the number of such images.
+    """
+    given = Path(settings["model"]["weights"])
+    if not given.is_dir():
+        return
+    run = given.parent if given.name == "model" and not (given / "splits.csv").is_file() else given
+    if not (run / "splits.csv").is_file():
+        log.warning(
+            "model.weights=%s: no splits.csv there, so nobody can tell which images these weights have seen", given
+        )
+        return
+    theirs = pd.read_csv(run / "splits.csv", dtype=str)
+    card = run / "data_card.json"
+    same = card.is_file() and json.loads(card.read_text(encoding="utf-8")).get("dataset") == settings["task"]["dataset"]
+    ours = prepared.splits.frame.astype(str)
+    # Their validation images chose an epoch: they may be validated on again, but not tested on.
+    for part, seen in (("val", ("train",)), ("test", ("train", "val"))):
+        used, held = theirs[theirs["split"].isin(seen)], ours[ours["split"] == part]
+        known = held["sha256"].isin(used["sha256"])
+        if same:
+            known |= held["group_id"].isin(used["group_id"])
+        if known.any():
+            raise ValueError(
+                f"model.weights={given}: that run was trained on {int(known.sum()):,} of the {len(held):,} {part} images of this "
+                "one (or on other images of their groups). Use the same split (split.kind, split.seed, split.fold), or "
+                "other weights."
+            )
 
 
 def metadata_encoder(settings: dict[str, Any], prepared: PreparedData) -> MetadataEncoder | None:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning import seed_everything
 
+from callbacks.mixed_precision import choose_precision
 from datamodules.prepared import PreparedData
 from datamodules.progress import Progress
 from lightning_modules import ImageClassifier
@@ -41,6 +43,10 @@ def pretrained_module(settings: dict[str, Any]) -> ImageClassifier:
     model = dict(settings["model"])
     if model["name"].startswith("baseline_"):
         model["name"] = model["backbone"]
+    seed_everything(
+        settings["seed"], workers=True, verbose=False
+    )  # where the weights are random, they are the same ones
     module = ImageClassifier(model, settings["task"]["classes"], settings["task"]["positive"], settings["trainer"])
     load_pretrained(module.network, model)
-    return module
+    precision = choose_precision("32", settings["trainer"]["accelerator"])
+    return module.to("cuda" if precision.accelerator == "gpu" else "cpu")

@@ -15,8 +15,19 @@ from datamodules.card import worries_of_data
 from evaluation.predictions import Predictions, read_predictions
 
 FILES = ("config.yaml", "metrics.json", "threshold.json", "predictions/val.csv", "predictions/test.csv")
-SAME_PROCEDURE = ("model", "augmentation", "loss", "finetune", "imbalance", "trainer")
+SAME_PROCEDURE = (
+    "model",
+    "augmentation",
+    "loss",
+    "finetune",
+    "imbalance",
+    "trainer",
+    "data",
+    "evaluation",
+)
 """Sections of the configuration in which the folds of one cross-validation agree."""
+_ONLY = {"data": ("per_class", "fraction"), "evaluation": ("tta",)}
+"""Where not the whole section matters: the keys that do."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +188,12 @@ def _require_one_plan(members: Sequence[Member]) -> None:
     for other in members[1:]:
         for section in ("split", *SAME_PROCEDURE):
             ours, theirs = ({**member.config.get(section, {})} for member in (first, other))
-            changed = [key for key in ours if ours[key] != theirs.get(key) and (section, key) not in _FREE]
+            compared = [key for key in _ONLY.get(section, ours) if (section, key) not in _FREE]
+            changed = [key for key in compared if ours.get(key) != theirs.get(key)]
             if changed:
                 name = f"{section}.{changed[0]}"
                 raise ValueError(
-                    f"these are folds of different runs: {name} is {ours[changed[0]]} in {short(first.folder)} and "
+                    f"these are folds of different runs: {name} is {ours.get(changed[0])} in {short(first.folder)} and "
                     f"{theirs.get(changed[0])} in {short(other.folder)}. Take the folds of one setting: runs=[RUN,RUN,...]."
                 )
 

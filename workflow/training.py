@@ -158,8 +158,8 @@ def _cache_features(
     last: Path | None,
 ) -> None:
     views = settings["finetune"]["views"]
-    if views is None:
-        views = 0 if datamodule.augmentation.active else 1
+    if views is None:  # what changes from epoch to epoch cannot be stored
+        views = 0 if datamodule.augmentation.active or any(module.mixing.values()) else 1
     first = module.stages[0]
     if not first.frozen_trunk or views == 0 or datamodule.first_epoch >= first.epochs:
         return

@@ -131,11 +131,29 @@ def test_a_passing_read_error_is_not_remembered(
     assert index_files(root, ids, tmp_path / "index.csv").loc[3, "error"] == ""
 
 
-def test_every_row_once_and_the_last_batch_of_one_too() -> None:
-    sampler = BatchSampler(np.arange(33), 32, seed=0)
+@pytest.mark.parametrize(
+    ("rows", "size", "seed", "sizes"),
+    [
+        (65, 32, 0, [32, 33]),  # batch normalisation cannot train on one image
+        (66, 32, 0, [32, 32, 2]),
+        (64, 32, 0, [32, 32]),
+        (65, 32, None, [32, 32, 1]),  # evaluation can
+        (1, 32, 0, [1]),
+        (3, 1, 0, [1, 1, 1]),
+    ],
+)
+def test_every_row_once_and_no_last_batch_of_one_in_training(
+    rows: int, size: int, seed: int | None, sizes: list[int]
+) -> None:
+    sampler = BatchSampler(np.arange(rows), size, seed=seed)
     plans = list(sampler)
-    assert [len(plan.rows) for plan in plans] == [32, 1]
-    assert sorted(np.concatenate([plan.rows for plan in plans]).tolist()) == list(range(33))
+    assert [len(plan.rows) for plan in plans] == sizes
+    assert len(sampler) == len(sizes)
+    assert sorted(np.concatenate([plan.rows for plan in plans]).tolist()) == list(range(rows))
+
+
+def test_a_limit_cuts_whole_batches() -> None:
+    assert [len(plan.rows) for plan in BatchSampler(np.arange(65), 32, 0, limit=1)] == [32]
 
 
 def batches(epoch: int, workers: int, seed: int = 0) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from conf.schema import TrainerConfig
 from models.blocks import HEAD, Block, BlockNetwork
-from models.optimisation import DEFAULTS, Course, block_rates, build_optimizer, build_schedule, carry_over
+from models.optimisation import DEFAULTS, block_rates, build_optimizer, build_schedule, carry_over
 from models.stages import Stage
 
 
@@ -266,4 +266,6 @@ def test_state_of_a_schedule_loads_without_running_code(kind: str) -> None:
     state = torch.load(stream, weights_only=True)
     assert state["last_epoch"] == 1
     if kind != "plateau":
-        assert state["lr_lambdas"][0] == dataclasses.asdict(Course(kind, 10, 3 if kind == "one_cycle" else 0, 0.01))
+        assert set(state["lr_lambdas"]) == {None}, (
+            "a stored course would come back when a run is resumed to train longer"
+        )
