@@ -12,7 +12,7 @@ from tests.conftest import make_chest_xray, run_train
 TINY = [
     "model.image_size=16",
     "model.filters=[4]",
-    "model.hidden=4",
+    "model.hidden=[4]",
     "trainer.max_epochs=1",
     "evaluation.bootstrap=100",
     "split.val_fraction=0.2",

@@ -127,7 +127,9 @@ def test_tensorboard(finished: tuple[Path, str]) -> None:
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
     tags = events.Tags()
     scalars = set(tags["scalars"])
-    assert all(tag.split("/")[0] in ("train", "val", "test") for tag in scalars), scalars
+    assert all(tag.split("/")[0] in ("train", "val", "test", "rate") for tag in scalars), scalars
+    assert {tag for tag in scalars if tag.startswith("rate/")} == {"rate/conv1", "rate/conv2", "rate/head"}
+    assert [event.value for event in events.Scalars("rate/head")] == pytest.approx([1e-3] * 3)
     assert {"train/loss", "val/loss", "val/auroc", "test/auroc", "test/sensitivity", "test/specificity"} <= scalars
     assert [event.step for event in events.Scalars("val/auroc")][:3] == [1, 2, 3]
     images = set(tags["images"])
