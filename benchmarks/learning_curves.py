@@ -13,10 +13,18 @@ import pandas as pd
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 CURVES = {"train/loss": "training", "val/loss": "validation"}
 SCORES = {"train/auroc": "training", "val/auroc": "validation"}
 COLOURS = {"training": "#8a8f98", "validation": "#0b6fa4"}
+
+
+def stage_starts(history: pd.DataFrame) -> list[float]:
+    """Half an epoch before each stage after the first."""
+    if "stage" not in history:
+        return []
+    return [float(epoch) - 0.5 for epoch in history.loc[history["stage"].diff() > 0, "epoch"]]
 
 
 def main(target: Path, runs: dict[str, Path]) -> None:
@@ -26,12 +34,13 @@ def main(target: Path, runs: dict[str, Path]) -> None:
         history = pd.read_csv(folder / "history.csv")
         for row, (curves, label) in enumerate(((CURVES, "cross-entropy"), (SCORES, "AUROC (mean over classes)"))):
             axis = axes[row, column]
+            highest = max(curves, key=lambda key: history[key].iloc[-1])
             for key, part in curves.items():
                 axis.plot(history["epoch"], history[key], color=COLOURS[part], linewidth=1.8, label=part)
                 axis.annotate(
                     f"{history[key].iloc[-1]:.2f}",
                     (history["epoch"].iloc[-1], history[key].iloc[-1]),
-                    xytext=(4, 0),
+                    xytext=(4, 5 if key == highest else -5),  # apart, where the curves end together
                     textcoords="offset points",
                     color=COLOURS[part],
                     va="center",
@@ -40,6 +49,9 @@ def main(target: Path, runs: dict[str, Path]) -> None:
             axis.spines[["top", "right"]].set_visible(False)
             axis.set_ylabel(label if column == 0 else "")
             axis.margins(x=0.12)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            for start in stage_starts(history):
+                axis.axvline(start, color="#c9ced6", linewidth=1, zorder=0)
         axes[0, column].set_title(name, fontsize=11, loc="left")
         axes[1, column].set_xlabel("epoch")
         last = history.iloc[-1]
