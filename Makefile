@@ -25,7 +25,7 @@ demo: $(VENV)/runtime ## train on generated phantom images, no data needed, and 
 	$(BIN)/python train.py task=pneumonia model=simple_cnn data.source=phantom
 
 test: $(VENV)/dev ## run the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest # tensors of tests are tiny: a second thread only waits, and long on a busy machine
 
 lint: $(VENV)/dev ## check style and types
 	$(BIN)/ruff check .

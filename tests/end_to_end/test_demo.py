@@ -11,7 +11,8 @@ from tests.conftest import run_train
 
 
 @pytest.mark.slow
-def test_the_demo_clears_its_baseline(tmp_path: Path) -> None:
+def test_the_demo_clears_its_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # a training of real size, on all cores
     done = run_train(
         "task=pneumonia",
         "model=simple_cnn",

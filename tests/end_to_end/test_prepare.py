@@ -61,7 +61,7 @@ def test_too_many_bad_files_stop_by_default(chest_xray: Path, tmp_path: Path) ->
 def test_mistakes_end_in_one_message(tmp_path: Path) -> None:
     cases = [
         (["task=ham1000"], "Did you mean 'ham10000'"),
-        (["-m", "seed=1,2"], "one data set at a time"),
+        (["-m", "seed=1,2"], "one configuration at a time"),
         (["task=folder", "data.download=publisher", f"data.root={tmp_path}"], "names no place to download from"),
         (["task=ham10000", f"data.root={tmp_path}"], "no metadata table"),
     ]
