@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint
+.PHONY: help demo test units commands lint
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -24,8 +24,15 @@ $(VENV)/dev: $(VENV)/runtime requirements-dev.lock
 demo: $(VENV)/runtime ## train on generated phantom images, no data needed, and show where the report is
 	$(BIN)/python train.py task=pneumonia model=simple_cnn data.source=phantom
 
-test: $(VENV)/dev ## run the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest # tensors of tests are tiny: a second thread only waits, and long on a busy machine
+test: $(VENV)/dev ## run the whole test suite, the command lines beside everything else
+	$(MAKE) --jobs 2 --keep-going units commands
+
+# Tensors of tests are tiny: a second thread only waits, and long on a busy machine.
+units: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/end_to_end $(PYTEST)
+
+commands: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider tests/end_to_end $(PYTEST)
 
 lint: $(VENV)/dev ## check style and types
 	$(BIN)/ruff check .
