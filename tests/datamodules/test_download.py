@@ -66,7 +66,7 @@ def fetched(plan: Any, target: Path) -> list[str]:
     return download_dataset(plan, target, via="publisher")
 
 
-def failing(plan: Any, target: Path, words: str) -> str:
+def assert_fails(plan: Any, target: Path, words: str) -> str:
     with pytest.raises(DataError, match=words) as caught:
         fetched(plan, target)
     message = str(caught.value)
@@ -133,7 +133,7 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(site: Site, tmp_path: Path) 
     site.pages["/a.bin"] = ranged(BODY)
     for key in ("sha256", "md5"):
         wrong = "0" * (64 if key == "sha256" else 32)
-        message = failing(
+        message = assert_fails(
             plan_of(site, {"name": "a.bin", "bytes": len(BODY), key: wrong}), tmp_path, "published is 0000"
         )
         assert getattr(hashlib, key)(BODY).hexdigest() in message
@@ -143,7 +143,7 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(site: Site, tmp_path: Path) 
 @pytest.mark.parametrize("size", [len(BODY) - 1, len(BODY) + 1])
 def test_a_wrong_size_is_refused(site: Site, tmp_path: Path, size: int) -> None:
     site.pages["/a.bin"] = Answer(BODY)
-    failing(plan_of(site, {"name": "a.bin", "bytes": size, "resume": False}), tmp_path, "bytes")
+    assert_fails(plan_of(site, {"name": "a.bin", "bytes": size, "resume": False}), tmp_path, "bytes")
     assert visible(tmp_path) == []
 
 
@@ -162,7 +162,7 @@ def test_a_cut_connection_is_resumed_where_the_server_can(site: Site, tmp_path: 
 def test_a_download_goes_on_in_the_next_call(site: Site, tmp_path: Path) -> None:
     site.pages["/a.bin"] = lambda count, headers, query: Answer(BODY, headers={"ETag": '"v1"'}, cut=300_000)
     plan = plan_of(site, {"name": "a.bin", **published(BODY)})
-    failing(plan, tmp_path, "tried 4 times")
+    assert_fails(plan, tmp_path, "tried 4 times")
     assert visible(tmp_path) == ["a.bin.part", "a.bin.part.etag"]
     site.requests.clear()
     site.pages["/a.bin"] = ranged(BODY)
@@ -233,7 +233,7 @@ def test_a_range_that_cannot_be_satisfied_starts_again(site: Site, tmp_path: Pat
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_refusal_is_not_repeated(site: Site, tmp_path: Path, status: int) -> None:
     site.pages["/a.bin"] = Answer(b"no", status)
-    message = failing(plan_of(site, {"name": "a.bin"}), tmp_path, f"answers {status}")
+    message = assert_fails(plan_of(site, {"name": "a.bin"}), tmp_path, f"answers {status}")
     assert f"{site.url}/a.bin" in message
     assert len(site.requests) == 1
     assert visible(tmp_path) == []
@@ -254,26 +254,26 @@ def test_a_server_that_is_busy_is_asked_again(site: Site, tmp_path: Path, status
 def test_no_server_at_all_ends_in_the_steps_to_do_it_by_hand(tmp_path: Path, quick: list[float]) -> None:
     with serving() as gone:
         plan = plan_of(gone, {"name": "a.bin", **published(BODY)})
-    failing(plan, tmp_path, "tried 4 times")
+    assert_fails(plan, tmp_path, "tried 4 times")
     assert quick == list(download_http.WAITS)
 
 
 @pytest.mark.parametrize(("announce", "words"), [(True, "1,000 are published"), (False, "more than the published")])
 def test_more_than_published_is_refused(site: Site, tmp_path: Path, announce: bool, words: str) -> None:
     site.pages["/a.bin"] = Answer(BODY, announce=announce)
-    failing(plan_of(site, {"name": "a.bin", "bytes": 1000, "resume": False}), tmp_path, words)
+    assert_fails(plan_of(site, {"name": "a.bin", "bytes": 1000, "resume": False}), tmp_path, words)
     assert visible(tmp_path) == []
     assert len(site.requests) == 1
 
 
 def test_less_than_published_without_an_announced_length_is_noticed(site: Site, tmp_path: Path) -> None:
     site.pages["/a.bin"] = Answer(BODY[:500_000], announce=False)
-    failing(plan_of(site, {"name": "a.bin", **published(BODY)}), tmp_path, "500,000 of 1,048,576 bytes")
+    assert_fails(plan_of(site, {"name": "a.bin", **published(BODY)}), tmp_path, "500,000 of 1,048,576 bytes")
 
 
 def test_a_web_page_is_not_taken_for_the_file(site: Site, tmp_path: Path) -> None:
     site.pages["/a.csv"] = Answer(b"<html>are you a robot?", headers={"Content-Type": "text/html; charset=utf-8"})
-    failing(plan_of(site, {"name": "a.csv"}), tmp_path, "a web page came")
+    assert_fails(plan_of(site, {"name": "a.csv"}), tmp_path, "a web page came")
 
 
 def test_redirects_are_followed(site: Site, tmp_path: Path) -> None:
@@ -315,7 +315,8 @@ def test_the_bar_ends_at_the_size_however_often_the_line_is_cut(site: Site, tmp_
 def test_a_long_signed_address_is_not_printed(site: Site, tmp_path: Path) -> None:
     url = f"{site.url}/a.bin?Signature={'secret' * 30}"
     assert (
-        "secret" not in failing(plan_of(site, {"name": "a.bin", "url": url}), tmp_path, "404").partition("By hand")[0]
+        "secret"
+        not in assert_fails(plan_of(site, {"name": "a.bin", "url": url}), tmp_path, "404").partition("By hand")[0]
     )
 
 
@@ -340,7 +341,7 @@ def test_only_one_process_fills_a_folder(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_folder_in_which_nothing_arrived_is_not_left_behind(site: Site, tmp_path: Path) -> None:
-    failing(plan_of(site, {"name": "a.bin"}), tmp_path / "films", "404")
+    assert_fails(plan_of(site, {"name": "a.bin"}), tmp_path / "films", "404")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "mine.txt").write_text("mine")
@@ -360,7 +361,7 @@ def test_too_small_a_disk_is_noticed_before(site: Site, tmp_path: Path, monkeypa
     site.pages["/a.bin"] = Answer(BODY)
     usage = types.SimpleNamespace(free=len(BODY) + 1000)
     monkeypatch.setattr(download_http.shutil, "disk_usage", lambda path: usage)
-    failing(plan_of(site, {"name": "a.bin", **published(BODY)}), tmp_path, "Make room")
+    assert_fails(plan_of(site, {"name": "a.bin", **published(BODY)}), tmp_path, "Make room")
     assert site.requests == []
 
 
@@ -370,7 +371,7 @@ def test_a_disk_that_fills_up_ends_in_one_message(site: Site, tmp_path: Path, mo
 
     site.pages["/a.bin"] = Answer(BODY)
     monkeypatch.setattr(download_http.os, "fsync", full)
-    failing(plan_of(site, {"name": "a.bin", "resume": False, **published(BODY)}), tmp_path, "No space left")
+    assert_fails(plan_of(site, {"name": "a.bin", "resume": False, **published(BODY)}), tmp_path, "No space left")
     assert visible(tmp_path) == []
 
 
@@ -436,7 +437,7 @@ def test_a_listing_that_does_not_fit_is_an_error(
     site: Site, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     site.pages |= {"/access/3172585": Answer(ARCHIVE), "/listing": dataverse(site, ARCHIVE, **change)}
-    failing(from_dataverse(site, resume=False), tmp_path, words)
+    assert_fails(from_dataverse(site, resume=False), tmp_path, words)
     assert visible(tmp_path) == []
 
 
@@ -445,7 +446,7 @@ def test_an_unusable_listing_is_an_error_but_a_file_brought_by_hand_is_used(
     site: Site, tmp_path: Path, listing: Answer
 ) -> None:
     site.pages["/listing"] = listing
-    failing(from_dataverse(site), tmp_path, "/listing")
+    assert_fails(from_dataverse(site), tmp_path, "/listing")
     (tmp_path / "part_1.zip").write_bytes(ARCHIVE)
     assert "not verified" in fetched(from_dataverse(site), tmp_path)[0]
 
@@ -550,7 +551,7 @@ def test_an_interrupted_search_keeps_what_is_complete(site: Site, tmp_path: Path
     isic_site(site, results)
     good = site.pages["/img/ISIC_0000004.jpg"]
     site.pages["/img/ISIC_0000004.jpg"] = Answer(b"expired", 403)
-    message = failing_isic(isic_plan(site), tmp_path, "403")
+    message = assert_isic_fails(isic_plan(site), tmp_path, "403")
     assert "isic image download --collections 212" in message
     assert not (tmp_path / "metadata.csv").exists()
     site.pages["/img/ISIC_0000004.jpg"] = good
@@ -562,7 +563,7 @@ def test_an_interrupted_search_keeps_what_is_complete(site: Site, tmp_path: Path
     assert (tmp_path / "ISIC_0000002.jpg").read_bytes() == b"jpeg" * 2
 
 
-def failing_isic(plan: Any, target: Path, words: str) -> str:
+def assert_isic_fails(plan: Any, target: Path, words: str) -> str:
     with pytest.raises(DataError, match=words) as caught:
         fetched(plan, target)
     assert not list(target.rglob("*.part"))
@@ -580,7 +581,7 @@ def failing_isic(plan: Any, target: Path, words: str) -> str:
 )
 def test_hostile_or_broken_results_are_refused(site: Site, tmp_path: Path, change: dict[str, Any], words: str) -> None:
     isic_site(site, [isic_result(site, 1, **change)])
-    failing_isic(isic_plan(site), tmp_path, words)
+    assert_isic_fails(isic_plan(site), tmp_path, words)
     assert visible(tmp_path) == []
 
 
@@ -588,22 +589,22 @@ def test_an_image_of_another_size_is_refused(site: Site, tmp_path: Path) -> None
     wrong = isic_result(site, 3)
     wrong["files"]["full"]["size"] -= 1
     isic_site(site, [wrong])
-    failing_isic(isic_plan(site), tmp_path, "12 bytes came, 11 are published")
+    assert_isic_fails(isic_plan(site), tmp_path, "12 bytes came, 11 are published")
     assert visible(tmp_path) == []
 
 
 def test_an_empty_answer_and_a_circle_of_pages_are_errors(site: Site, tmp_path: Path) -> None:
     isic_site(site, [])
-    failing_isic(isic_plan(site), tmp_path, "no image matches")
+    assert_isic_fails(isic_plan(site), tmp_path, "no image matches")
     here = f"{site.url}/api/v2/images/search/?cursor=1"
     site.pages["/api/v2/images/search/"] = as_json({"count": 9, "next": here, "results": []})
-    failing_isic(isic_plan(site), tmp_path, "circle")
+    assert_isic_fails(isic_plan(site), tmp_path, "circle")
     site.pages["/api/v2/images/search/"] = as_json({"detail": "moved"})
-    failing_isic(isic_plan(site), tmp_path, "no results")
+    assert_isic_fails(isic_plan(site), tmp_path, "no results")
 
 
 def test_the_whole_archive_is_not_fetched_by_accident(site: Site, tmp_path: Path) -> None:
-    failing_isic(isic_plan(site, collections=""), tmp_path, "whole ISIC archive")
+    assert_isic_fails(isic_plan(site, collections=""), tmp_path, "whole ISIC archive")
     assert site.requests == []
 
 
@@ -611,7 +612,7 @@ def test_another_search_does_not_replace_the_first(site: Site, tmp_path: Path) -
     isic_site(site, [isic_result(site, 1)])
     fetched(isic_plan(site), tmp_path)
     before = (tmp_path / "metadata.csv").read_bytes()
-    failing_isic(isic_plan(site, query="sex:male"), tmp_path, "another search")
+    assert_isic_fails(isic_plan(site, query="sex:male"), tmp_path, "another search")
     assert (tmp_path / "metadata.csv").read_bytes() == before
 
 

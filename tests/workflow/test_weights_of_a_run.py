@@ -38,8 +38,9 @@ def check(run: Path, theirs: pd.DataFrame, ours: pd.DataFrame, dataset: str = "o
 SPLIT = {"i1": "train", "i2": "train", "i3": "val", "i4": "test"}
 
 
-def test_the_same_split_is_fine(tmp_path: Path) -> None:
+def test_the_same_split_is_fine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     check(tmp_path / "run", table(SPLIT), table(SPLIT), dataset="chest_xray")
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -62,10 +63,15 @@ def test_another_image_of_the_group_counts_within_one_data_set(tmp_path: Path) -
         check(tmp_path / "same", theirs, ours, dataset="chest_xray")
 
 
-def test_files_and_names_are_not_checked(tmp_path: Path) -> None:
+def test_files_and_names_are_not_checked_and_a_bare_model_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     prepared: Any = SimpleNamespace(splits=SimpleNamespace(frame=table(SPLIT)))
     for weights in ("none", "imagenet", str(tmp_path / "a.safetensors")):
         require_unseen({"model": {"weights": weights}, "task": {"dataset": "x"}}, prepared)
+    assert caplog.messages == []
+    require_unseen({"model": {"weights": str(tmp_path)}, "task": {"dataset": "x"}}, prepared)
+    assert "nobody can tell" in caplog.text
 
 
 def test_baselines_are_corrected_for_frequencies_as_the_network_is() -> None:
