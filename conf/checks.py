@@ -157,6 +157,9 @@ def _simple_cnn_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
 def _training_problems(config: Config) -> list[tuple[str, Any, str]]:
     found: list[tuple[str, Any, str]] = []
     trainer, finetune, model = config.trainer, config.finetune, config.model
+    wrong = [value for value in config.evaluation.prevalences if not 0.0 < value < 1.0]
+    if wrong:
+        found.append(("evaluation.prevalences", wrong[0], "a list of numbers above 0 and below 1"))
     strange = [name for name in config.evaluation.baselines if name not in BASELINES]
     if strange:
         found.append(("evaluation.baselines", strange[0], "a list of " + ", ".join(BASELINES)))

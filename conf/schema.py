@@ -43,8 +43,9 @@ class ThresholdConfig:
 
     rule: str = option(
         "certified",
-        "certified keeps the recall with the stated confidence; empirical meets it on validation only; fixed uses value",
-        choices=("certified", "empirical", "fixed"),
+        "certified keeps the recall with the stated confidence, crc on average; empirical meets it on validation only; youden, "
+        "fbeta and cost weigh both errors; fixed uses value",
+        choices=("certified", "crc", "empirical", "youden", "fbeta", "cost", "fixed"),
     )
     recall: float = option(0.95, "recall to keep, counted in positive groups", above=0.0, below=1.0)
     confidence: float = option(0.95, "confidence of the certified rule", above=0.0, below=1.0)
@@ -54,6 +55,19 @@ class ThresholdConfig:
         choices=("max", "min"),
     )
     value: float = option(0.5, "the threshold of rule=fixed", low=0.0, high=1.0)
+    min_specificity: float | None = option(
+        None,
+        "specificity to keep as well, counted in groups; certified too where the rule is",
+        above=0.0,
+        below=1.0,
+    )
+    beta: float = option(2.0, "weight of recall against precision in rule=fbeta and in F-beta", above=0.0, high=10.0)
+    miss_cost: float = option(10.0, "what a missed positive costs in rule=cost, in false alarms", above=0.0)
+    infeasible: str = option(
+        "empirical",
+        "where validation cannot certify what was asked: empirical = use that rule and say so; refuse = stop before training",
+        choices=("empirical", "refuse"),
+    )
 
 
 @dataclass
@@ -62,7 +76,16 @@ class EvaluationConfig:
 
     bootstrap: int = option(2000, "resamples of groups for each interval", low=100)
     confidence: float = option(0.95, "confidence of the intervals", above=0.0, below=1.0)
+    interval: str = option(
+        "percentile",
+        "how bootstrap intervals are read off the resamples: percentile, or bca (corrected for bias and skewness)",
+        choices=("percentile", "bca"),
+    )
+    prevalences: list[float] = option(
+        [0.01, 0.05, 0.2], "prevalences at which PPV and NPV are also stated, each between 0 and 1"
+    )
     mistakes: int = option(12, "images in the gallery of mistakes", low=0, high=60)
+    heat_maps: bool = option(True, "a Grad-CAM heat map beside each mistake")
     tta: str = option(
         "none",
         "score the mean over these views of an image, on validation and test alike; dihedral: 8 turns and flips",

@@ -13,7 +13,8 @@ from evaluation.bootstrap import Resampling, difference_interval
 from evaluation.comparison import argmax_differences, argmax_text, baseline_of, baseline_sentence
 from evaluation.metrics import auroc
 from evaluation.predictions import Predictions
-from evaluation.split_summary import HALF, LOCKED, Judged, judge
+from evaluation.split_summary import Judged, judge
+from evaluation.subgroups import HALF, LOCKED
 from evaluation.threshold import OperatingPoint, choose_operating_point
 
 # As figures and tables call them, and as a sentence on what the model did not beat does.

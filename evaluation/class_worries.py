@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.comparison import ARGMAX
 from evaluation.intervals import format_interval
-from evaluation.split_summary import FEWEST_GROUPS
+from evaluation.subgroups import FEWEST_GROUPS
 from evaluation.wording import Worry, listed, plural, worry
 
 

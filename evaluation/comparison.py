@@ -8,7 +8,8 @@ from typing import Any, Final
 from evaluation import certificate
 from evaluation.bootstrap import difference_interval
 from evaluation.intervals import format_interval
-from evaluation.split_summary import LOCKED, Judged
+from evaluation.split_summary import Judged
+from evaluation.subgroups import LOCKED
 from evaluation.threshold import OperatingPoint, positive_group_scores
 from evaluation.wording import figure, percent, plural
 

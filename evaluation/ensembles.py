@@ -13,7 +13,8 @@ import pandas as pd
 from evaluation.bootstrap import Resampling, bootstrap, difference_interval
 from evaluation.multiclass import multiclass_bootstrap
 from evaluation.predictions import PREFIX, REQUIRED, Predictions, PredictionsError
-from evaluation.split_summary import LOCKED, judge
+from evaluation.split_summary import judge
+from evaluation.subgroups import LOCKED
 from evaluation.threshold import OperatingPoint
 from evaluation.wording import percent, plural, short
 

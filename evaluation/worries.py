@@ -9,7 +9,8 @@ from evaluation.baseline_table import BEYOND
 from evaluation.class_worries import class_worries
 from evaluation.comparison import NO_SHIFT, TELLING_APART, apart_sentence, is_notable
 from evaluation.intervals import format_interval
-from evaluation.split_summary import FEWEST_GROUPS, LOCKED, RANKED, Judged
+from evaluation.split_summary import RANKED, Judged
+from evaluation.subgroups import FEWEST_GROUPS, LOCKED
 from evaluation.wording import LEAKY, Worry, listed, percent, plural, worry
 
 # A fall of a metric from validation to test beyond this is an alarm when its interval excludes 0.

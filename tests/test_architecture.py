@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "workflow")
+PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "explain", "workflow")
 ENTRY_FILES = tuple(path.stem for path in ROOT.glob("*.py"))
 ALLOWED = {
     "evaluation": set(),
+    "explain": set(),
     "models": set(),
     "datamodules": set(),
     "conf": set(),
     "lightning_modules": {"models"},
-    "callbacks": {"evaluation", "models"},
+    "callbacks": {"evaluation", "explain", "models"},
     # The steps of a run, shared by the entry files.
-    "workflow": {"conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation"},
+    "workflow": {"conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "explain"},
 }
 TORCH_LIKE = {"torch", "torchvision", "pytorch_lightning", "lightning_fabric", "timm", "torchmetrics", "albumentations"}
 HYDRA = {"hydra", "omegaconf"}

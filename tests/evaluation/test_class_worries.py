@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evaluation.class_worries import class_worries
-from evaluation.split_summary import subgroup_order
+from evaluation.subgroups import subgroup_order
 from evaluation.wording import test_part_of as part_of
 
 

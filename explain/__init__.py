@@ -1,0 +1,1 @@
+"""Grad-CAM and image corruptions: what a network looks at, and what it withstands."""
