@@ -163,7 +163,7 @@ def as_one_screen(config: DictConfig) -> str:
     for name, value in plain.items():
         if isinstance(value, dict):
             flow = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100).strip()
-            lines.append(f"{name}:\n  " + flow.replace("\n", "\n  "))
+            lines.append(f"{name}: {flow}" if "\n" not in flow else f"{name}:\n  " + flow.replace("\n", "\n  "))
         else:
             lines.append(yaml.safe_dump({name: value}, sort_keys=False).strip())
     return "\n".join(lines)
