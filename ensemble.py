@@ -22,10 +22,10 @@ INTERRUPTED, USAGE_ERROR = 130, 2
 KEYS = {
     "runs": "folder of a multirun, or a list of run folders: runs=[RUN,RUN]",
     "output": "folder that is made (default: ensembles/<task>/<date_time>)",
-    "rule": "rule of the threshold: certified, empirical or fixed (default: as the runs)",
+    "rule": "rule of the threshold: certified, crc, empirical, youden, fbeta, cost or fixed (default: as the runs)",
     "recall": "recall to keep, between 0 and 1 (default: as the runs)",
 }
-RULES = ("certified", "empirical", "fixed")
+RULES = ("certified", "crc", "empirical", "youden", "fbeta", "cost", "fixed")
 
 
 class UsageError(ValueError):

@@ -91,10 +91,13 @@ def _network(
     """Train a network, score it and hand it over: metrics and the path of the report."""
     from workflow.data import datamodule_of, metadata_encoder, progress_of  # torch is loaded from here on
     from workflow.features import features_of_parts, pretrained_module
-    from workflow.hand_over import hand_over, report
+    from workflow.hand_over import report
     from workflow.judging import judge
-    from workflow.training import fit, prepare_run, score
+    from workflow.locking import lock, require_feasible
+    from workflow.training import fit, prepare_run, test, validate
 
+    if not resumed:
+        require_feasible(settings, prepared)
     encoder = metadata_encoder(settings, prepared)
     table = None if encoder is None else encoder.encode(prepared.manifest.frame)
     settings["model"]["metadata_width"] = 0 if table is None else table.shape[1]
@@ -108,19 +111,20 @@ def _network(
     module, trainer, kept = prepare_run(settings, folder, prepared, datamodule, resumed=resumed)
     fit(settings, folder, prepared, module, datamodule, trainer, resumed=resumed)
     clock.lap("fit")
-    score(trainer, module, datamodule, kept, folder)
+    validate(trainer, module, datamodule, folder)
+    weights = lock(settings, folder, prepared, module, kept, None if encoder is None else encoder.describe())
+    test(trainer, module, datamodule)
     clock.lap("score")
     assert kept.tuning.operating_point is not None
-    metrics = judge(settings, folder, prepared, kept.tuning.operating_point, features)
+    metrics = judge(settings, folder, prepared, kept.tuning.operating_point, features, kept.calibration.calibrator)
     clock.lap("judge")
-    description = None if encoder is None else encoder.describe()
     kept.snapshot.update(
-        weights_sha256=hand_over(settings, folder, prepared, module, metrics, description),
+        weights_sha256=weights,
         durations=clock.laps,
         best_epoch=kept.tracker.best_epoch,
         images_per_second=kept.line.images_per_second,
     )
-    path = report(settings, folder, prepared, metrics, trainer.logger, trainer.current_epoch)
+    path = report(settings, folder, prepared, metrics, trainer.logger, trainer.current_epoch, module)
     kept.snapshot.finish()
     return metrics, path
 
@@ -133,6 +137,7 @@ def _baseline(
     from workflow.data import progress_of
     from workflow.hand_over import report
     from workflow.judging import judge
+    from workflow.locking import lock_baseline
     from workflow.training import snapshot_of
 
     features = None
@@ -144,8 +149,9 @@ def _baseline(
     snapshot = snapshot_of(settings, folder, prepared, None)
     snapshot.write()
     point = train_baseline(settings, prepared, folder, features=features)
+    calibrator = lock_baseline(settings, folder, prepared, point)
     clock.lap("fit")
-    metrics = judge(settings, folder, prepared, point, features)
+    metrics = judge(settings, folder, prepared, point, features, calibrator)
     clock.lap("judge")
     snapshot.update(durations=clock.laps)
     path = report(settings, folder, prepared, metrics)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
 
 MONITOR = "val/auroc"
 MODES = {"val/auroc": "max", "val/balanced_accuracy": "max", "val/loss": "min"}
@@ -80,13 +81,17 @@ def epochs_done(path: Path) -> int:
     return int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
 
 
-def store_threshold(path: Path, threshold: float) -> None:
-    """Make the threshold inside a checkpoint the given one; nothing is written when it already is.
+FIXED = ("threshold", "calibration")
+
+
+def store_fixed(path: Path, module: nn.Module) -> None:
+    """Make threshold and calibration inside a checkpoint those of the module; nothing is written when they already are.
 
     Validation is repeated after training with the best weights. On a CPU, and on a GPU in deterministic mode, that gives the
     very same scores; elsewhere the last bit may differ, and the checkpoint must agree with the predictions file.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if float(checkpoint["state_dict"]["threshold"]) != threshold:
-        checkpoint["state_dict"]["threshold"] = torch.tensor(threshold, dtype=torch.float64)
+    state, ours = checkpoint["state_dict"], {name: getattr(module, name).detach().cpu() for name in FIXED}
+    if not all(name in state and torch.equal(state[name], value) for name, value in ours.items()):
+        state.update(ours)
         AtomicCheckpointIO().save_checkpoint(checkpoint, path)

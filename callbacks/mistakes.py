@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.predictions import Predictions
+from evaluation.predictions import PREFIX, REQUIRED, Predictions
+
+JPEG_QUALITY = 85  # of heat maps: soft pictures, whose losses nobody sees, at a fifth of the size of a PNG
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Mistake:
         score: probability of the positive class.
         file: name of its picture, relative to the folder of mistakes.
         predicted: the most probable class; empty for two classes, where the score says it.
+        facts: what else the predictions file says of the image (age band, sex, site, ...), without what is not known.
+        heat_map: name of the picture of its heat map, in the same folder; empty where there is none.
+        heat_map_check: correlation with heat maps of the same network with random weights; None where not defined.
     """
 
     row: int
@@ -35,6 +43,9 @@ class Mistake:
     kind: str
     file: str
     predicted: str
+    facts: dict[str, str] = field(default_factory=dict)
+    heat_map: str = ""
+    heat_map_check: float | None = None
 
 
 def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> list[Mistake]:
@@ -68,33 +79,61 @@ def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> li
                 kind=kind,
                 file=f"{number:02d}.png",
                 predicted=predictions.classes[int(predictions.decisions[int(row)])] if several else "",
+                facts=_facts(item),
             )
         )
     return found
 
 
-def save_mistakes(mistakes: list[Mistake], images: NDArray[np.uint8], folder: Path) -> None:
-    """Write one PNG a mistake and ``mistakes.json``.
+def with_heat_maps(mistakes: Sequence[Mistake], checks: Sequence[float | None]) -> list[Mistake]:
+    """The same mistakes, each with the name of its heat map and what the control with random weights found."""
+    return [
+        replace(mistake, heat_map=f"{Path(mistake.file).stem}_map.jpg", heat_map_check=check)
+        for mistake, check in zip(mistakes, checks, strict=True)
+    ]
+
+
+def save_mistakes(
+    mistakes: Sequence[Mistake], images: NDArray[np.uint8], folder: Path, heat_maps: NDArray[np.uint8] | None = None
+) -> None:
+    """Write one PNG a mistake, a JPEG of its heat map if there is one, and ``mistakes.json``.
 
     Args:
-        mistakes: in the order of the gallery.
+        mistakes: in the order of the gallery; from :func:`with_heat_maps` where there are heat maps.
         images: their pixels, shape ``(n, height, width, channels)``, uint8.
         folder: created if needed.
+        heat_maps: overlays, shape ``(n, height, width, 3)``, uint8 RGB.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for mistake, image in zip(mistakes, images, strict=True):
         Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(folder / mistake.file, optimize=True)
+    for mistake, heat_map in zip(mistakes, heat_maps if heat_maps is not None else (), strict=heat_maps is not None):
+        Image.fromarray(heat_map).save(folder / mistake.heat_map, quality=JPEG_QUALITY, subsampling=0)
     records = [{name: value for name, value in asdict(mistake).items() if name != "row"} for mistake in mistakes]
     beside = folder / f".mistakes.json.{os.getpid()}"
     beside.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, folder / "mistakes.json")
 
 
-def contact_sheet(images: NDArray[np.uint8], captions: list[str], title: str, columns: int = 6) -> Figure:
+def _facts(row: pd.Series[Any]) -> dict[str, str]:
+    """Columns that describe the image, in the file's order; its sub-type has a place of its own."""
+    known = {str(name): value for name, value in row.items() if str(name) not in (*REQUIRED, "subtype")}
+    return {
+        name: str(value) for name, value in known.items() if not name.startswith(PREFIX) and not _is_empty(value)
+    }
+
+
+def _is_empty(value: Any) -> bool:
+    return pd.isna(value) or str(value) in ("", "unknown")
+
+
+def contact_sheet(
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], captions: Sequence[str], title: str, columns: int = 6
+) -> Figure:
     """Images in a grid with a caption over each.
 
     Args:
-        images: shape ``(n, height, width, channels)``, uint8.
+        images: each of shape ``(height, width, channels)``, uint8; grey ones and colour ones may be mixed.
         captions: one a picture; may be empty strings.
     """
     lines = max(1, -(-len(images) // columns))

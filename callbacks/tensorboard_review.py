@@ -1,20 +1,28 @@
-"""TensorBoard: scalars by epoch, curves, confusion matrix, augmented images, worst mistakes, HPARAMS with results."""
+"""TensorBoard: scalars and curves by epoch, confusion matrix, augmented images, worst mistakes, HPARAMS with results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
+from torch.utils.tensorboard.summary import hparams
 
 from callbacks.mistakes import Mistake, contact_sheet
 from callbacks.predictions import Outcome, predictions_of
 from evaluation import figures
+from evaluation.figures_calibration import reliability
+from evaluation.figures_sweep import threshold_sweep
+
+EVERY_EPOCH, EVERY = 20, 5
+"""Figures are drawn after each of the first 20 epochs, then after every 5th and the last; scalars and precision-recall always."""
 
 
 class EpochLogger(TensorBoardLogger):
@@ -75,14 +83,12 @@ class TensorBoardReview(Callback):
         labels, scores = predictions.labels, predictions.scores
         writer, threshold = self._writer(trainer), float(pl_module.threshold)
         writer.add_pr_curve(f"{part}/precision_recall", labels, scores, epoch)
+        if part == "val" and not is_drawn(epoch, trainer.max_epochs):
+            return
         if 0 < labels.sum() < len(labels):
-            curve = figures.Curve(part, labels, scores, "test" if part == "test" else "validation")
-            point = _point(labels, scores, threshold)
-            chart = figures.roc([curve], {"locked threshold": point}, phantom=self.phantom)
-            writer.add_figure(f"{part}/roc", chart, epoch)
             names = (predictions.negative_class, predictions.positive_class)
-            matrix = figures.confusion(point, names, title=f"{part} at the threshold", phantom=self.phantom)
-            writer.add_figure(f"{part}/confusion_matrix", matrix, epoch)
+            for name, figure in self._figures(part, labels, scores, threshold, names).items():
+                writer.add_figure(f"{part}/{name}", figure, epoch)
         if len(predictions.classes) > 2:
             counts = np.zeros((len(predictions.classes),) * 2, dtype=np.int64)
             np.add.at(counts, (predictions.targets, predictions.decisions), 1)
@@ -91,6 +97,27 @@ class TensorBoardReview(Callback):
             )
             writer.add_figure(f"{part}/confusion_matrix_of_classes", chart, epoch)
 
+    def _figures(
+        self,
+        part: str,
+        labels: NDArray[np.uint8],
+        scores: NDArray[np.float64],
+        threshold: float,
+        names: tuple[str, str],
+    ) -> dict[str, Figure]:
+        curve = figures.Curve(part, labels, scores, "test" if part == "test" else "validation")
+        point = _point(labels, scores, threshold)
+        return {
+            "roc": figures.roc([curve], {"locked threshold": point}, phantom=self.phantom),
+            "confusion_matrix": figures.confusion(
+                point, names, title=f"{part} at the threshold", phantom=self.phantom
+            ),
+            "threshold_sweep": threshold_sweep(
+                labels, scores, threshold, title=f"{part}: threshold sweep", phantom=self.phantom
+            ),
+            "reliability": reliability(labels, scores, title=f"{part}: reliability", phantom=self.phantom),
+        }
+
     def _title(self, text: str) -> str:
         return f"Phantom data - {text}" if self.phantom else text
 
@@ -98,18 +125,34 @@ class TensorBoardReview(Callback):
         return trainer.logger.experiment
 
 
+def is_drawn(epoch: int, last: int | None) -> bool:
+    """Whether figures are drawn after this epoch (from 1); ``last``: the number of epochs that were asked for."""
+    return epoch <= EVERY_EPOCH or epoch % EVERY == 0 or epoch == last
+
+
 def log_mistakes(
-    logger: TensorBoardLogger, mistakes: list[Mistake], images: NDArray[np.uint8], phantom: bool, epoch: int
+    logger: TensorBoardLogger,
+    mistakes: Sequence[Mistake],
+    images: NDArray[np.uint8],
+    phantom: bool,
+    epoch: int,
+    heat_maps: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Show the worst mistakes under ``test/worst_mistakes``.
+    """Show the worst mistakes under ``test/worst_mistakes``, each with its heat map to the right where there is one.
 
     Args:
         images: their pixels, shape ``(n, height, width, channels)``, uint8.
         epoch: step that they are logged at.
+        heat_maps: overlays, shape ``(n, height, width, 3)``, uint8.
     """
     captions = [f"{item.kind}\n{item.label} {item.score:.3f}" for item in mistakes]
     title = ("Phantom data - " if phantom else "") + "worst mistakes on the test part"
-    logger.experiment.add_figure("test/worst_mistakes", contact_sheet(images, captions, title), epoch)
+    pictures = list(images)
+    if heat_maps is not None:
+        title += "; right: what speaks for the positive class"
+        pictures = [picture for pair in zip(images, heat_maps, strict=True) for picture in pair]
+        captions = [text for caption in captions for text in (caption, "heat map\n")]
+    logger.experiment.add_figure("test/worst_mistakes", contact_sheet(pictures, captions, title), epoch)
 
 
 def log_hyperparameters(
@@ -117,15 +160,23 @@ def log_hyperparameters(
 ) -> None:
     """Fill the HPARAMS tab: settings beside the final figures of the run.
 
+    TensorBoard reads the columns of a multirun from one of its runs and shows nothing that is missing there. So every figure
+    is announced, also one that does not exist in this run (NaN), and only those that exist are logged as scalars.
+
     Args:
-        settings: plain values by short name; few, because the tab shows them all as columns.
+        settings: plain values by short name; few, because the tab shows them all as columns. A name must have one type in all
+            runs of a multirun.
         results: final figures by tag, for example ``test/auroc``; also logged as scalars, so that the tab finds them.
         epoch: step that they are logged at.
     """
     shown = {
         name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()
     }
-    logger.log_hyperparams(shown, {tag: value for tag, value in results.items() if value == value}, step=epoch)
+    logger.hparams.update(shown)
+    logger.log_metrics({tag: value for tag, value in results.items() if math.isfinite(value)}, epoch)
+    writer = logger.experiment._get_file_writer()
+    for summary in hparams(shown, results):
+        writer.add_summary(summary, epoch)
     logger.save()
 
 

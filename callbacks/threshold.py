@@ -16,14 +16,20 @@ class ThresholdTuning(Callback):
     Lightning runs checkpoint callbacks last, so every checkpoint holds the threshold of its own weights. The test path has
     no way to set it.
 
+    What the number of validation groups cannot certify is refused before training (``evaluation.rules.check_feasible``). What
+    only the scores can show, a specificity that is not reached, is written into the operating point: scores of the first
+    epochs must not end a run, and a finished one can be given another threshold later.
+
     Args:
-        rule: ``certified``, ``empirical`` or ``fixed``.
+        rule: one of :data:`evaluation.rules.RULES`.
         recall: to keep, in (0, 1), counted in positive groups.
         confidence: of the certified rule, in (0, 1).
         group_score: ``max`` or ``min`` over a group's images.
         value: the threshold of rule ``fixed``.
         outcome: what is to be found.
         group_name: what a group is called, for example ``patient``.
+        options: ``min_specificity``, ``beta``, ``miss_cost`` and ``infeasible`` of
+            :func:`evaluation.threshold.choose_operating_point`.
     """
 
     def __init__(
@@ -36,10 +42,14 @@ class ThresholdTuning(Callback):
         value: float,
         outcome: Outcome,
         group_name: str,
+        **options: Any,
     ) -> None:
-        self.rule, self.recall, self.confidence = rule, recall, confidence
-        self.group_score, self.value, self.outcome = group_score, value, outcome
-        self.group_name = group_name
+        self.outcome = outcome
+        self.arguments: dict[str, Any] = {
+            **{"rule": rule, "recall": recall, "confidence": confidence, "group_score": group_score},
+            **{"fixed": value, "group_name": group_name, "selection_optimistic": rule != "fixed"},
+            **{**options, "infeasible": "empirical"},
+        }
         self.operating_point: OperatingPoint | None = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,14 +59,5 @@ class ThresholdTuning(Callback):
         module: Any = pl_module
         rows, probabilities = module.collected()
         predictions = predictions_of(trainer.datamodule, rows, probabilities, self.outcome)  # type: ignore[attr-defined]
-        self.operating_point = choose_operating_point(
-            predictions,
-            rule=self.rule,
-            recall=self.recall,
-            confidence=self.confidence,
-            group_score=self.group_score,
-            fixed=self.value,
-            group_name=self.group_name,
-            selection_optimistic=self.rule != "fixed",
-        )
+        self.operating_point = choose_operating_point(predictions, **self.arguments)
         module.threshold.fill_(self.operating_point.threshold)

@@ -13,6 +13,7 @@ import pytorch_lightning as lightning
 
 from callbacks.auroc_tracking import AUROCTracker
 from callbacks.averaging import WeightAveraging
+from callbacks.calibration import CalibrationFit
 from callbacks.checkpoints import AtomicCheckpointIO, best_and_last
 from callbacks.epoch_line import EpochLine
 from callbacks.finite import FiniteLoss
@@ -34,6 +35,7 @@ class RunCallbacks:
     line: EpochLine
     tracker: AUROCTracker
     tuning: ThresholdTuning
+    calibration: CalibrationFit
     snapshot: RunSnapshot
 
 
@@ -64,6 +66,7 @@ def build_trainer(
         line=EpochLine(options["progress_bar"], options["monitor"]),
         tracker=AUROCTracker(folder / "history.csv", options["monitor"]),
         tuning=ThresholdTuning(**settings["threshold"], outcome=outcome, group_name=task["group_name"]),
+        calibration=CalibrationFit(outcome),
         snapshot=snapshot,
     )
     callbacks: list[lightning.Callback] = [
@@ -73,6 +76,7 @@ def build_trainer(
         FiniteLoss(),
         *([] if options["ema"] is None else [WeightAveraging(options["ema"])]),
         kept.tuning,  # before everything that reads the threshold, and before the checkpoints, which Lightning moves last
+        kept.calibration,
         PredictionWriter(folder / "predictions", outcome),
         TensorBoardReview(outcome, phantom),
         kept.line,  # logs the speed that the tracker writes down

@@ -78,15 +78,7 @@ def compare_with_baselines(
 
 
 def _point_of(val: Predictions, point: OperatingPoint) -> OperatingPoint:
-    return choose_operating_point(
-        val,
-        rule=point.requested_rule,
-        recall=point.target_recall,
-        confidence=point.confidence,
-        group_score=point.group_score,
-        fixed=point.threshold if point.requested_rule == "fixed" else 0.5,
-        selection_optimistic=False,
-    )
+    return choose_operating_point(val, **point.rule_arguments(), selection_optimistic=False)
 
 
 def _judged(predictions: Predictions, point: OperatingPoint, how: Resampling) -> Judged:

@@ -37,6 +37,31 @@ def certified_misses(n: int, recall: float, confidence: float) -> int | None:
     return misses - 1 if misses else None
 
 
+def crc_misses(n: int, recall: float) -> int | None:
+    """The misses m that conformal risk control allows, m <= (n + 1)(1 - r) - 1; None if not even 0 is allowed.
+
+    The mean recall over calibration sets is then at least r; about half of the single sets end below it (Angelopoulos et al.,
+    arXiv 2208.02814, for the false negative rate, which is at most 1).
+
+    Args and errors as in :func:`certified_misses`.
+    """
+    _check(n, recall, 0.5)
+    allowed = (n + 1) * (1 - Fraction(str(recall))) - 1
+    return None if allowed < 0 else math.floor(allowed)
+
+
+def crc_minimum_groups(recall: float) -> int:
+    """The smallest number of groups with which conformal risk control allows no miss at all: ``1 / (1 - r) - 1``, rounded up."""
+    _check(0, recall, 0.5)
+    return math.ceil(1 / (1 - Fraction(str(recall)))) - 1
+
+
+def half_risk(confidence: float) -> float:
+    """The confidence of each of two statements that hold together with ``confidence``: ``1 - (1 - confidence) / 2``."""
+    _check(0, 0.5, confidence)
+    return float(1 - (1 - Fraction(str(confidence))) / 2)
+
+
 def minimum_groups(recall: float, confidence: float, misses: int = 0) -> int:
     """The smallest number of positive groups that certifies the recall with this many misses."""
     _check(0, recall, confidence)

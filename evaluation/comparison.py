@@ -1,17 +1,14 @@
-"""What one set of numbers says about another: validation and test, model and baseline, promise and outcome."""
+"""What one set of numbers says about another: validation and test, model and baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from evaluation import certificate
 from evaluation.bootstrap import difference_interval
 from evaluation.intervals import format_interval
 from evaluation.split_summary import Judged
 from evaluation.subgroups import LOCKED
-from evaluation.threshold import OperatingPoint, positive_group_scores
-from evaluation.wording import figure, percent, plural
 
 # A domain classifier above this tells two sets apart well enough to call them different.
 TELLING_APART: Final = 0.75
@@ -185,44 +182,3 @@ def baseline_sentence(
     if difference["high"] < 0:
         return f"{start}: the model is worse than the baseline."
     return f"{start}, an interval that holds 0: no evidence that the model is better than the baseline."
-
-
-def promise_of(point: OperatingPoint, test: Judged, group_name: str) -> dict[str, Any] | None:
-    """The ``promise`` part of metrics.json; None unless the threshold is certified and test has a positive group.
-
-    The promise counts as broken when test recall is below the target by more than chance explains: more misses than the
-    99 % quantile of the beta-binomial distribution that the certificate implies.
-    """
-    scores = positive_group_scores(test.predictions, point.group_score)
-    if point.rule != "certified" or len(scores) == 0:
-        return None
-    n_test, n, allowed = len(scores), point.n_groups, point.misses_allowed
-    missed = int((scores < point.threshold).sum())
-    most = certificate.misses_quantile(n_test, allowed, n)
-    expected = certificate.expected_test_misses(n_test, allowed, n)
-    meets = missed <= certificate.empirical_misses(n_test, point.target_recall)
-    kept = meets or missed <= most
-    groups, target = plural(n_test, f"{point.positive_class} {group_name}"), percent(point.target_recall)
-    start = (
-        f"On test the threshold missed {missed} of {groups}, a recall of {figure((n_test - missed) / n_test)}; the "
-        f"certificate led to expect about {expected:.1f} misses, and at most {most} in 99 of 100 sets like validation"
-    )
-    if not kept:
-        end = f": the recall of {target} was not kept, so these {group_name}s are not like those of validation."
-    elif meets and missed > most:
-        end = f". The recall of {target} is met, but that is more misses than chance explains: the sets differ."
-    elif meets:
-        end = f". The recall of {target} is met."
-    else:
-        end = f". That is below {target}, but within what chance allows in a test set of this size."
-    return {
-        "test_positive_groups": n_test,
-        "test_misses": missed,
-        "expected_misses": expected,
-        "misses_99": most,
-        "probability_test_meets_target": certificate.probability_test_meets_target(
-            n_test, allowed, n, point.target_recall
-        ),
-        "kept": kept,
-        "sentence": start + end,
-    }

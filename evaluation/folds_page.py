@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from evaluation.figures import Curve, confusion_matrix, mark_leaky, roc, svg
+from evaluation.figures import Curve, confusion_matrix, mark_leaky, roc
+from evaluation.pages import render, write_whole
 from evaluation.predictions import Predictions, read_predictions
-from evaluation.report import NOTICE
-from evaluation.report_text import FILTERS, range_of, score
+from evaluation.report_text import moment, percent, range_of, score
 
-_HERE: Final = Path(__file__).parent
+_SECTIONS: Final = (
+    ("results", "Results"),
+    ("figures", "Decisions and ranking"),
+    ("classes", "All classes"),
+    ("threshold", "Threshold"),
+    ("run", "Run snapshot"),
+)
 
 
 def write_folds_page(folder: Path) -> Path:
@@ -37,27 +40,34 @@ def write_folds_page(folder: Path) -> Path:
         metrics["positive_class"],
         metrics["negative_class"],
     )
-    figures = {name: Markup(svg(figure)) for name, figure in _figures(metrics, joined).items()}
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(FILTERS)
-    title = f"LEAKY - {metrics['title']}" if metrics["leak"] else metrics["title"]
-    page = environment.get_template("report_folds.html.j2").render(
-        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        notice=NOTICE,
-        title=title,
+    several = metrics["pooled"].get("multiclass")
+    finished = [moment(run["finished"])] if run.get("finished") else []
+    page = render(
+        "report_folds.html.j2",
+        title=f"LEAKY - {metrics['title']}" if metrics["leak"] else metrics["title"],
+        figures=_figures(metrics, joined),
+        eyebrow=["cross-validation", *finished],
+        sections=[part for part in _SECTIONS if several or part[0] != "classes"],
+        phantom=bool(metrics["phantom"]),
+        leaky=_leaky(metrics),
+        version=run.get("version"),
         m=metrics,
         held=metrics["ensemble"],
-        several=metrics["pooled"].get("multiclass"),
-        figures=figures,
+        several=several,
         run=run,
         card=card,
     )
-    path, beside = folder / "report.html", folder / f".report.html.{os.getpid()}"
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    return write_whole(folder / "report.html", page.encode())
+
+
+def _leaky(metrics: dict[str, Any]) -> str:
+    leak = metrics["leak"]
+    if not leak:
+        return ""
+    return (
+        f"{percent(leak['share'])} of the images show a {leak['unit']} that the network scoring them was trained on. "
+        "Every figure on this page may be too good."
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Intervals of a proportion (Wilson, Clopper-Pearson) and of bootstrap draws (percentile)."""
+"""Intervals of a proportion (Wilson, Clopper-Pearson) and of bootstrap draws (percentile; BCa is in ``bca``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from scipy.stats import beta, norm
 
 BOOTSTRAP: Final = "group bootstrap"
 WILSON: Final = "wilson"
-_FEWEST_RESAMPLES: Final = 20
+FEWEST_RESAMPLES: Final = 20
+_NO_WIDTH: Final = 1e-12  # rounding of sums that are the same
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +77,7 @@ def percentile_interval(value: float, draws: Floats, confidence: float = 0.95) -
     dropped = len(draws) - len(kept)
     if not np.isfinite(value):
         return Interval(None, None, None, dropped=dropped)
-    if len(kept) < _FEWEST_RESAMPLES:
+    if len(kept) < FEWEST_RESAMPLES:
         return Interval(float(value), None, None, dropped=dropped)
     low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(value), float(low), float(high), dropped=dropped)
@@ -89,18 +90,46 @@ def without_ends(interval: Interval, n_groups: int) -> Interval:
     return interval
 
 
-def share_interval(interval: Interval, n_groups: int, confidence: float = 0.95) -> Interval:
-    """The interval of a share of images: Wilson's over groups where the share is exactly 0 or 1.
+def with_width(interval: Interval, n_groups: int) -> Interval:
+    """As :func:`without_ends`, and no ends either where all resamples agree: no width would look like certainty."""
+    low, high = interval.low, interval.high
+    if low is not None and high is not None and high - low < _NO_WIDTH:
+        return Interval(interval.value, None, None, interval.method, interval.dropped)
+    return without_ends(interval, n_groups)
 
-    No resample of an error-free sample holds an error, so that the bootstrap would call such a share certain.
+
+def share_interval(interval: Interval, n_groups: int, confidence: float = 0.95, n: int | None = None) -> Interval:
+    """The interval of a share of images: Wilson's where it holds, else that of the bootstrap.
+
+    Wilson's holds where every image of the denominator is a group of its own. It also stands in, over groups, where the
+    share is exactly 0 or 1: no resample of an error-free sample holds an error, so that the bootstrap would call such a
+    share certain.
 
     Args:
         interval: of the bootstrap. ``n_groups``: groups with an image in the share's denominator.
+        n: images in the denominator, if all of them count alike; None for a share that is no plain proportion.
     """
+    if interval.value is None:
+        return interval
+    if n is not None and n == n_groups > 0:
+        hits = round(interval.value * n)
+        return Interval(interval.value, *wilson(hits, n, confidence), WILSON, interval.dropped)
     if interval.value not in (0.0, 1.0):
-        return without_ends(interval, n_groups)
+        return with_width(interval, n_groups)
     ends = wilson(n_groups * interval.value, n_groups, confidence)
     return Interval(interval.value, *ends, WILSON, interval.dropped)
+
+
+def auroc_interval(interval: Interval, n_groups: int, confidence: float = 0.95) -> Interval:
+    """The interval of an AUROC: Wilson's where it is exactly 0 or 1, so that no resample can differ.
+
+    AUROC is a share of pairs. As many pairs are independent of each other as the smaller class has groups, each used once;
+    all of them agree.
+
+    Args:
+        n_groups: of the class with fewer groups.
+    """
+    return share_interval(interval, n_groups, confidence) if n_groups >= 2 else without_ends(interval, n_groups)
 
 
 def format_interval(interval: Mapping[str, Any] | Interval, percent: bool = False) -> str:

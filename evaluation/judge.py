@@ -65,7 +65,7 @@ def judge_run(
         leak: of a split that was made to leak, see :func:`evaluation.summary.evaluate_run`.
         baselines: by name, for ``val`` and ``test`` class probabilities of shape (images, classes), in the order of the
             part's predictions file. None trains the thumbnail baseline on ``parts`` and no other.
-        options: passed on to :func:`evaluation.summary.evaluate_run`.
+        options: passed on to :func:`evaluation.summary.evaluate_run`, ``interval`` and ``prevalences`` among them.
 
     Returns:
         The content of metrics.json.

@@ -22,6 +22,8 @@ from evaluation.figures import (
     score_histogram,
     shift_slope,
 )
+from evaluation.figures_benefit import benefit_figure
+from evaluation.figures_calibration import calibration_figure
 from evaluation.figures_curves import Role
 from evaluation.report_files import RunFiles
 from evaluation.report_parts import baseline_called
@@ -30,18 +32,37 @@ from evaluation.report_text import range_of, score, threshold
 
 def build_figures(run: RunFiles) -> dict[str, Figure]:
     """All figures that the files allow, by the name of their file, in the order of the page."""
-    metrics = run.metrics
-    phantom = bool(metrics["phantom"])
-    classes = (metrics["negative_class"], metrics["positive_class"])
-    cut = float(run.threshold["threshold"])
-    test = metrics["splits"]["test"]
-    points = {f"locked threshold {threshold(cut)}": test["at_threshold"], "threshold 0.5": test["at_0.5"]}
-    figures = {
-        "auroc_forest": auroc_forest(_estimates(metrics), phantom=phantom),
-        "confusion": confusion_pair(test["at_0.5"], test["at_threshold"], classes, phantom=phantom),
-        "roc": roc(_curves(run, "auroc"), points, phantom=phantom),
-        "precision_recall": precision_recall(_curves(run, "average_precision"), points, phantom=phantom),
-    }
+    metrics, phantom = run.metrics, bool(run.metrics["phantom"])
+    figures = {**_ranking(run, phantom), **_decisions(run, phantom), **_training(run, phantom), **_scores(run, phantom)}
+    panels = _panels(metrics)
+    if panels:
+        figures["shift"] = shift_slope(panels, baseline=baseline_called(metrics), phantom=phantom)
+    if metrics.get("calibration"):
+        figures["calibration"] = calibration_figure(metrics, phantom)
+    if metrics.get("decision_curve"):
+        figures["benefit"] = benefit_figure(metrics, phantom)
+    figures |= _classes(metrics, phantom)
+    if metrics.get("leak"):
+        for figure in figures.values():
+            mark_leaky(figure)
+    return figures
+
+
+def _ranking(run: RunFiles, phantom: bool) -> dict[str, Figure]:
+    """AUROC of the model and of baselines, and the curves; nothing where the test set holds one class only."""
+    metrics, test = run.metrics, run.metrics["splits"]["test"]
+    figures = {}
+    if any(row.interval["value"] is not None for row in _estimates(metrics)):
+        figures["auroc_forest"] = auroc_forest(_estimates(metrics), phantom=phantom)
+    if test["auroc"]["value"] is not None:
+        points = {
+            f"{'locked ' if 'val' in run.scores else ''}threshold {threshold(test['at_threshold']['threshold'])}": test[
+                "at_threshold"
+            ],
+            "threshold 0.5": test["at_0.5"],
+        }
+        figures["roc"] = roc(_curves(run, "auroc"), points, phantom=phantom)
+        figures["precision_recall"] = precision_recall(_curves(run, "average_precision"), points, phantom=phantom)
     if metrics.get("baselines"):
         figures["baselines"] = auroc_forest(
             _beside_baselines(metrics),
@@ -49,38 +70,60 @@ def build_figures(run: RunFiles) -> dict[str, Figure]:
             subtitle="AUROC; dot: estimate, line: its interval",
             phantom=phantom,
         )
-    if run.history is not None:
-        best = (run.run or {}).get("best_epoch")
-        figures["learning_curves"] = learning_curves(run.history, best_epoch=best, phantom=phantom)
-    for name, other, title in (("val", "test", "Scores on validation"), ("test", "val", "Scores on test")):
-        held = run.scores[name]
-        figures[f"scores_{name}"] = score_histogram(
-            held.labels, held.scores, cut, classes, title=title, beside=run.scores[other].scores, phantom=phantom
-        )
-    figures["shift"] = shift_slope(_panels(metrics), baseline=baseline_called(metrics), phantom=phantom)
-    several = test.get("multiclass")
-    if several:
-        names = metrics["classes"]
-        figures["confusion_matrix"] = confusion_matrix(
-            several["confusion"], names, title="Confusion matrix, test", phantom=phantom
-        )
-        figures["classes"] = class_dots(several["classes"], metrics["positive"], phantom=phantom)
-    if metrics.get("leak"):
-        for figure in figures.values():
-            mark_leaky(figure)
     return figures
 
 
+def _decisions(run: RunFiles, phantom: bool) -> dict[str, Figure]:
+    test = run.metrics["splits"]["test"]
+    classes = (run.metrics["negative_class"], run.metrics["positive_class"])
+    return {"confusion": confusion_pair(test["at_0.5"], test["at_threshold"], classes, phantom=phantom)}
+
+
+def _training(run: RunFiles, phantom: bool) -> dict[str, Figure]:
+    if run.history is None:
+        return {}
+    best = (run.run or {}).get("best_epoch")
+    return {"learning_curves": learning_curves(run.history, best_epoch=best, phantom=phantom)}
+
+
+def _scores(run: RunFiles, phantom: bool) -> dict[str, Figure]:
+    """Score histograms on a common axis."""
+    classes = (run.metrics["negative_class"], run.metrics["positive_class"])
+    figures = {}
+    for name, other, title in (("val", "test", "Scores on validation"), ("test", "val", "Scores on test")):
+        if name in run.scores:
+            held, beside = run.scores[name], run.scores.get(other)
+            figures[f"scores_{name}"] = score_histogram(
+                held.labels,
+                held.scores,
+                float(run.threshold["threshold"]),
+                classes,
+                title=title,
+                beside=None if beside is None else beside.scores,
+                phantom=phantom,
+            )
+    return figures
+
+
+def _classes(metrics: Mapping[str, Any], phantom: bool) -> dict[str, Figure]:
+    several = metrics["splits"]["test"].get("multiclass")
+    if not several:
+        return {}
+    title = "Confusion matrix, test"
+    return {
+        "confusion_matrix": confusion_matrix(several["confusion"], metrics["classes"], title=title, phantom=phantom),
+        "classes": class_dots(several["classes"], metrics["positive"], phantom=phantom),
+    }
+
+
 def _estimates(metrics: Mapping[str, Any]) -> list[Estimate]:
-    rows = [
-        Estimate("model, validation", metrics["splits"]["val"]["auroc"]),
-        Estimate("model, test", metrics["splits"]["test"]["auroc"]),
-    ]
+    """The model on each split, then the baseline on each."""
+    named = [(side, called) for side, called in (("val", "validation"), ("test", "test")) if side in metrics["splits"]]
+    rows = [Estimate(f"model, {called}", metrics["splits"][side]["auroc"]) for side, called in named]
     baseline = metrics.get("baseline")
     if baseline:
         name = baseline_called(metrics)
-        rows.append(Estimate(f"{name}, validation", baseline["val"]["auroc"], baseline=True))
-        rows.append(Estimate(f"{name}, test", baseline["test"]["auroc"], baseline=True))
+        rows += [Estimate(f"{name}, {called}", baseline[side]["auroc"], baseline=True) for side, called in named]
     return rows
 
 
@@ -96,7 +139,7 @@ def _curves(run: RunFiles, metric: str) -> list[Curve]:
     splits = run.metrics["splits"]
     sources: list[tuple[str, str, Role, Mapping[str, Any] | None]] = [
         ("test", "test", "test", splits["test"]),
-        ("val", "validation", "validation", splits["val"]),
+        ("val", "validation", "validation", splits.get("val")),
         (
             *("baseline_test", f"{baseline_called(run.metrics)}, test", "baseline"),
             (run.metrics.get("baseline") or {}).get("test"),
@@ -104,7 +147,7 @@ def _curves(run: RunFiles, metric: str) -> list[Curve]:
     ]
     curves = []
     for file, name, role, summary in sources:
-        if file in run.scores and summary is not None:
+        if file in run.scores and summary is not None and 0 < run.scores[file].labels.sum() < len(run.scores[file]):
             interval = summary.get(metric)
             value = f" {score(interval['value'])}" if interval else ""
             within = f" ({range_of(interval)})" if interval and range_of(interval) else ""
@@ -116,7 +159,7 @@ def _panels(metrics: Mapping[str, Any]) -> list[SlopePanel]:
     """One panel a row of the shift table; the baseline beside it where it has the same metric."""
     baseline = metrics.get("baseline") or {}
     panels = []
-    for row in metrics["shift"]["table"]:
+    for row in (metrics.get("shift") or {}).get("table") or []:
         # "Specificity at the threshold": the panel's title has room for the first word.
         name = row["metric"].split()[0]
         held = [_baseline_metric(baseline.get(split) or {}, name.lower()) for split in ("val", "test")]

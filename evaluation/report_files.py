@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from evaluation.predictions import Predictions, PredictionsError, read_predictions
 
+SCHEMAS: Final = (1, 2)
 GALLERY_BYTES: Final = 3_000_000
 MISTAKES: Final = Path("figures") / "mistakes"
 
@@ -22,10 +23,11 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class Mistake:
-    """One picture of the gallery; `picture` is a data URI."""
+    """One entry of the gallery; `picture` and `map` (the heat map, empty where there is none) are data URIs."""
 
     entry: dict[str, Any]
     picture: str
+    map: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,18 @@ class RunFiles:
     mistakes_left_out: int = 0
     absent: list[str] = field(default_factory=list)
 
+    def without_pictures(self) -> RunFiles:
+        """The same run with an empty gallery; what was left out is counted."""
+        left_out = self.mistakes_left_out + len(self.mistakes or [])
+        return replace(self, mistakes=[] if self.mistakes is not None else None, mistakes_left_out=left_out)
+
 
 def read_run(folder: Path) -> RunFiles:
     """Read a run folder.
 
     Args:
-        folder: Holds metrics.json, threshold.json, predictions/val.csv and predictions/test.csv; everything else is
-            optional.
+        folder: Holds metrics.json, threshold.json, predictions/test.csv and, where metrics.json has a validation part,
+            predictions/val.csv; everything else is optional.
 
     Raises:
         ReportError: A required file is missing, unreadable, or contradicts another one.
@@ -58,18 +65,21 @@ def read_run(folder: Path) -> RunFiles:
     metrics = _json(folder, "metrics.json", required=True)
     threshold = _json(folder, "threshold.json", required=True)
     assert metrics is not None and threshold is not None
-    if metrics.get("schema") != 1:
-        raise ReportError(f"{folder / 'metrics.json'}: schema is {metrics.get('schema')!r}, this version reads 1.")
+    if metrics.get("schema") not in SCHEMAS:
+        raise ReportError(
+            f"{folder / 'metrics.json'}: schema is {metrics.get('schema')!r}, this version reads {list(SCHEMAS)}."
+        )
     if threshold["threshold"] != metrics["threshold"]["threshold"]:
         raise ReportError(
             f"{folder}: threshold.json says {threshold['threshold']!r} but metrics.json was computed at "
             f"{metrics['threshold']['threshold']!r}. Evaluate the run again so that both agree."
         )
     absent: list[str] = []
-    scores = {name: _scores(folder, name, metrics, required=True, absent=absent) for name in ("val", "test")}
+    sides = [name for name in ("val", "test") if name in metrics["splits"]]
+    scores = {name: _scores(folder, name, metrics, required=True, absent=absent) for name in sides}
     # Runs from before there were several baselines do not name the one that is drawn.
     key = (metrics.get("baseline") or {}).get("key", "thumbnail")
-    for part in ("val", "test"):
+    for part in sides if metrics.get("baseline") else ():
         scores[f"baseline_{part}"] = _scores(folder, f"{key}_{part}", metrics, required=False, absent=absent)
     history = folder / "history.csv"
     config = folder / "config.yaml"
@@ -153,10 +163,18 @@ def _mistakes(folder: Path, absent: list[str]) -> tuple[list[Mistake] | None, in
     shown: list[Mistake] = []
     left = GALLERY_BYTES
     for entry in entries:
-        picture = folder / MISTAKES / Path(entry["file"]).name
-        content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
-        if content and len(content) <= left:
-            left -= len(content)
-            kind = "jpeg" if picture.suffix.lower() in (".jpg", ".jpeg") else "png"
-            shown.append(Mistake(entry, f"data:image/{kind};base64,{content}"))
+        picture = _data_uri(folder / MISTAKES, entry["file"])
+        heat_map = _data_uri(folder / MISTAKES, entry.get("heat_map") or "")
+        if picture and len(picture) + len(heat_map) <= left:
+            left -= len(picture) + len(heat_map)
+            shown.append(Mistake(entry, picture, heat_map))
     return shown, len(entries) - len(shown)
+
+
+def _data_uri(folder: Path, name: str) -> str:
+    """The picture as a data URI; empty where there is none."""
+    path = folder / Path(name).name
+    if not name or not path.is_file():
+        return ""
+    kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

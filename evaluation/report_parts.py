@@ -10,10 +10,11 @@ import numpy as np
 
 from evaluation.baseline_table import SHORT
 from evaluation.report_files import ReportError, RunFiles
+from evaluation.subgroups import subgroup_gap
 from evaluation.wording import LEAKY, Worry, worry
 
 _LEVELS: Final = ("alarm", "caution", "note", "fine")
-_NON_COMMERCIAL: Final = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
+NON_COMMERCIAL: Final = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 _CARD: Final[dict[str, Any]] = {
     "title": "Data",
     "source": "files",
@@ -36,8 +37,6 @@ BASELINE_NOTES: Final[dict[str, str]] = {
     "hog_svm": "sees in which directions edges run in each part of the image: the usual method before deep learning.",
     "features": "sees what a network that was trained on other pictures makes of the image; no part of it was trained here.",
 }
-# The lowest recall is only named among values with at least this many positive groups.
-_FEWEST_POSITIVE: Final = 10
 
 
 def baseline_called(metrics: Mapping[str, Any]) -> str:
@@ -59,7 +58,7 @@ def worries_of_page(run: RunFiles) -> list[Worry]:
         if finding["level"] == "alarm" and finding["title"] not in known:
             held.append(worry("alarm", str(finding["title"]), str(finding["text"])))
     licence = str((run.data_card or {}).get("licence") or "")
-    if _NON_COMMERCIAL.search(licence):
+    if NON_COMMERCIAL.search(licence):
         held.append(worry("note", "Licence of the data", f"Licence {licence}: not for commercial use."))
     return sorted(held, key=lambda item: (item["title"] != LEAKY, _LEVELS.index(item["level"])))
 
@@ -106,20 +105,19 @@ def rescued(run: RunFiles) -> dict[str, int]:
 
 
 def subgroup_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One table a metadata column of the test set: its rows, the metrics that any row has, and the lowest recall."""
+    """One table a metadata column of the test set.
+
+    Each holds ``rows``, the ``metrics`` that any row has, whether rows have a ``prevalence``, and, of two or more values with
+    enough positive groups, the ``worst`` and the ``best`` sensitivity and the ``gap`` between them (else None).
+    """
     tables = []
     for column, rows in (metrics["splits"]["test"].get("by") or {}).items():
         held = [name for name in _METRICS if any(isinstance(row.get(name), dict) for row in rows)]
-        tables.append({"column": column.replace("_", " "), "rows": rows, "metrics": held, "worst": _worst(rows)})
+        # Rows of older versions do not say what is now always there.
+        known = [{"suppressed": False, "n_positive_groups": row["n_groups"], **row} for row in rows]
+        gap = subgroup_gap(known) or {"worst": None, "best": None, "gap": None}
+        has_prevalence = any(row.get("prevalence") is not None for row in rows)
+        tables.append(
+            {"column": column.replace("_", " "), "rows": rows, "metrics": held, "prevalence": has_prevalence, **gap}
+        )
     return tables
-
-
-def _worst(groups: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The value with the lowest sensitivity, of two or more that rest on enough positive groups."""
-    known = [
-        group
-        for group in groups
-        if (group.get("sensitivity") or {}).get("value") is not None
-        and group.get("n_positive_groups", group["n_groups"]) >= _FEWEST_POSITIVE
-    ]
-    return min(known, key=lambda group: group["sensitivity"]["value"]) if len(known) > 1 else None

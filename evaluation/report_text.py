@@ -15,7 +15,11 @@ MINUS: Final = "\u2212"
 
 def score(value: float | None, digits: int = 3) -> str:
     """`0.953`; a dash where there is no value."""
-    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    if value is None:
+        return NOTHING
+    written = f"{value:.{digits}f}"
+    # What rounds to zero has no sign.
+    return (written if float(written) else f"{0:.{digits}f}").replace("-", MINUS)
 
 
 def percent(value: float | None) -> str:

@@ -21,6 +21,10 @@ _OVER_CLASSES: Final = {
 }
 
 
+_PARTS: Final = {"val": "validation", "test": "test (locked)"}
+_LINES: Final = {"promise": "promise", "calibration": "calibration", "decision_curve": "net benefit"}
+
+
 def print_results(metrics: dict[str, Any], console: Console | None = None) -> None:
     """Print what metrics.json says, in the order in which it should be read.
 
@@ -44,9 +48,13 @@ def print_results(metrics: dict[str, Any], console: Console | None = None) -> No
     resamples, group = metrics["bootstrap"]["resamples"], metrics["group_name"]
     part = f"; {test_part_of(metrics)}" if test_part_of(metrics) else ""
     console.print(f"{metrics['confidence']:.0%} intervals from {resamples:,} resamples of {group}s{part}\n")
-    console.print(_price(metrics["threshold"]["price"], metrics["group_name"]))
-    if metrics["promise"]:
-        console.print(Padding(f"\npromise: {metrics['promise']['sentence']}", 0), markup=False)
+    if metrics["threshold"]["price"]:
+        console.print(_price(metrics["threshold"]["price"], metrics["group_name"]))
+        console.print()
+    for name in ("promise", "calibration", "decision_curve"):
+        sentence = (metrics.get(name) or {}).get("sentence")
+        if sentence:
+            console.print(Padding(f"{_LINES[name]}: {sentence}", 0), markup=False)
     console.print()
     for worry in [worry for worry in metrics["worries"] if worry not in leaks]:
         _print_worry(console, worry)
@@ -66,13 +74,14 @@ def _plain_table(title: str, style: str, *columns: str) -> Table:
 
 def _argmax(metrics: dict[str, Any]) -> Table:
     """Every class called by its highest probability: figures over all classes, then the recall of each."""
-    table = _plain_table(escape(metrics["title"]), "bold", "", "validation", "test (locked)")
-    sides = [metrics["splits"][part]["multiclass"] for part in ("val", "test")]
-    table.add_row("[bold]most probable class[/bold]", "", "")
+    parts = _parts(metrics)
+    table = _plain_table(escape(metrics["title"]), "bold", "", *parts.values())
+    sides = [metrics["splits"][part]["multiclass"] for part in parts]
+    table.add_row("[bold]most probable class[/bold]")
     for name, key in _OVER_CLASSES.items():
         table.add_row(f"  {name}", *(format_interval(side[key]) for side in sides))
-    table.add_row("[bold]recall of[/bold]", "", "")
-    for number, row in enumerate(sides[1]["classes"]):
+    table.add_row("[bold]recall of[/bold]")
+    for number, row in enumerate(sides[-1]["classes"]):
         table.add_row(
             f"  {escape(row['class'])}", *(format_interval(side["classes"][number]["recall"]) for side in sides)
         )
@@ -83,14 +92,22 @@ def _figures(metrics: dict[str, Any]) -> Table:
     """The positive classes against the rest, at 0.5 and at the locked threshold."""
     threshold, several = metrics["threshold"], "multiclass" in metrics["splits"]["test"]
     title = f"{metrics['positive_class']} against {metrics['negative_class']}" if several else metrics["title"]
-    table = _plain_table(escape(title), "bold", "", "validation", "test (locked)")
-    sides = [metrics["splits"][part] for part in ("val", "test")]
+    parts, group = _parts(metrics), metrics["group_name"]
+    table = _plain_table(escape(title), "bold", "", *parts.values())
+    sides = [metrics["splits"][part] for part in parts]
     table.add_row("AUROC", *(format_interval(side["auroc"]) for side in sides))
     for name, at in (("0.5", "at_0.5"), (f"{threshold['threshold']:.4g} ({threshold['rule']})", "at_threshold")):
-        table.add_row(f"[bold]at {name}[/bold]", "", "")
+        table.add_row(f"[bold]at {name}[/bold]")
         for metric in ("accuracy", "sensitivity", "specificity"):
             table.add_row(f"  {metric}", *(format_interval(side[at][metric]) for side in sides))
+        if at == "at_threshold" and group != "image":
+            table.add_row(f"  {group} recall", *(format_interval(side[at]["group_recall"]) for side in sides))
     return table
+
+
+def _parts(metrics: dict[str, Any]) -> dict[str, str]:
+    """The splits that there are, validation first, and what their columns are called."""
+    return {part: title for part, title in _PARTS.items() if part in metrics["splits"]}
 
 
 def _baselines(metrics: dict[str, Any]) -> Table:

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import certificate
-from evaluation.metrics import counts_at, rates_of
+from evaluation.group_scores import GROUP_SCORES, ValidationScores, positive_group_scores
 from evaluation.predictions import Predictions
-from evaluation.wording import percent, plural, short
+from evaluation.price import price_rows, statement_of
+from evaluation.rules import (
+    INFEASIBLE,
+    ORDERED,
+    RULES,
+    Choice,
+    Infeasible,
+    Request,
+    check_feasible,
+    check_scores,
+    choose,
+)
+from evaluation.wording import short
 
-RULES: Final = ("certified", "empirical", "fixed")
-GROUP_SCORES: Final = ("max", "min")
+__all__ = [
+    "GROUP_SCORES",
+    "INFEASIBLE",
+    "RULES",
+    "Infeasible",
+    "OperatingPoint",
+    "certified_threshold",
+    "check_feasible",
+    "choose_operating_point",
+    "empirical_threshold",
+    "fixed_point",
+    "positive_group_scores",
+]
 
 Floats = NDArray[np.float64]
-
-
-class Infeasible(ValueError):
-    """Too few positive groups for the certificate that was asked for.
-
-    Attributes:
-        n: groups there are. ``needed``: groups that would do. ``certifiable``: recall that flagging all n certifies.
-    """
-
-    def __init__(self, n: int, needed: int, certifiable: float) -> None:
-        super().__init__(
-            f"{n} positive groups; at least {needed} are needed; these certify a recall of {certifiable:.4f}."
-        )
-        self.n, self.needed, self.certifiable = n, needed, certifiable
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,18 @@ class OperatingPoint:
     Attributes:
         threshold: positive if and only if score >= threshold. One of the validation scores (unless the rule is fixed),
             so that the comparison is exact in float64, and in float32 for float32 scores.
-        n_groups: positive groups on validation. ``misses_allowed``: of these, how many the rule gives up at most.
-        recall_lower_bound: certified with ``confidence``; None unless the rule is certified.
-        expected_recall: mean true recall in new groups; None for a fixed threshold.
+        requested_rule: what was asked for. ``fallback_reason``: why ``rule`` is another one; None where it is not.
+        n_groups: positive groups on validation. ``misses_allowed``: of these, how many the rule gives up at most; for rules
+            that count images (youden, fbeta, cost, fixed), how many it misses.
+        recall_lower_bound: certified; None unless the rule is certified.
+        expected_recall: mean true recall in new groups; None for rules that count images.
         selection_optimistic: the same validation images chose the weights.
-        price: what each rule finds and costs on validation.
+        price: what each rule finds and costs on validation, see :func:`evaluation.price.price_rows`.
+        min_specificity: asked for; None if not. ``specificity_lower_bound``: certified, in groups without a positive image,
+            of which none is flagged; recall and specificity then hold together with ``confidence``, each with half of the
+            risk. ``specificity_from``: the lowest threshold that would certify it too.
+        unmet: why the specificity that was asked for is not certified, or not reached.
+        beta, miss_cost: of the rules fbeta and cost. ``infeasible``: what was to happen where something is infeasible.
     """
 
     threshold: float
@@ -64,6 +80,13 @@ class OperatingPoint:
     negative_class: str
     price: tuple[dict[str, Any], ...]
     statement: str
+    min_specificity: float | None = None
+    specificity_lower_bound: float | None = None
+    specificity_from: float | None = None
+    unmet: str | None = None
+    beta: float = 2.0
+    miss_cost: float = 10.0
+    infeasible: str = "empirical"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -71,21 +94,37 @@ class OperatingPoint:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> OperatingPoint:
-        """The operating point that :meth:`to_dict` described.
+        """The operating point that :meth:`to_dict` described, also by an earlier version without the later fields.
 
         Raises:
             ValueError: a field is missing or the threshold is no finite number.
         """
-        names = [item.name for item in fields(cls)]
-        lacking = [name for name in names if name not in content]
+        lacking = [item.name for item in fields(cls) if item.default is MISSING and item.name not in content]
         if lacking:
             raise ValueError(f"the stored threshold lacks {lacking}. Choose the threshold again.")
-        held = {name: content[name] for name in names}
+        held = {item.name: content[item.name] for item in fields(cls) if item.name in content}
         if not isinstance(held["threshold"], float | int) or not np.isfinite(held["threshold"]):
             raise ValueError(f"the stored threshold is {held['threshold']!r}, expected a finite number.")
         return cls(
             **{**held, "threshold": float(held["threshold"]), "price": tuple(dict(row) for row in held["price"])}
         )
+
+    def rule_arguments(self) -> dict[str, Any]:
+        """Arguments of :func:`choose_operating_point` that choose a point for other scores by the same rule.
+
+        What is infeasible for them falls back and is not refused, because the question is what the same rule gives them.
+        """
+        return {
+            "rule": self.requested_rule,
+            "recall": self.target_recall,
+            "confidence": self.confidence,
+            "group_score": self.group_score,
+            "fixed": self.threshold if self.requested_rule == "fixed" else 0.5,
+            "min_specificity": self.min_specificity,
+            "beta": self.beta,
+            "miss_cost": self.miss_cost,
+            "infeasible": "empirical",
+        }
 
 
 def certified_threshold(scores: Floats, recall: float = 0.95, confidence: float = 0.95) -> tuple[float, int]:
@@ -100,13 +139,7 @@ def certified_threshold(scores: Floats, recall: float = 0.95, confidence: float 
     Raises:
         Infeasible: n is too small. ValueError: no score, or one that is not finite.
     """
-    ordered = _ordered(scores)
-    misses = certificate.certified_misses(len(ordered), recall, confidence)
-    if misses is None:
-        n = len(ordered)
-        needed = certificate.minimum_groups(recall, confidence)
-        raise Infeasible(n, needed, certificate.certifiable_recall(n, confidence))
-    return float(ordered[misses]), misses
+    return _of_groups("certified", scores, Request("certified", recall, confidence))
 
 
 def empirical_threshold(scores: Floats, recall: float = 0.95) -> tuple[float, int]:
@@ -114,26 +147,15 @@ def empirical_threshold(scores: Floats, recall: float = 0.95) -> tuple[float, in
 
     Arguments, result and errors as in :func:`certified_threshold`, save that it is never infeasible.
     """
-    ordered = _ordered(scores)
-    misses = certificate.empirical_misses(len(ordered), recall)
-    return float(ordered[misses]), misses
+    return _of_groups("empirical", scores, Request("empirical", recall))
 
 
-def positive_group_scores(predictions: Predictions, group_score: str = "max") -> Floats:
-    """One score for each group with a positive image, shape (number of such groups,), in the order of the group names.
-
-    Args:
-        group_score: ``max`` (found if any of its positive images is flagged) or ``min`` (only if all are).
-    """
-    if group_score not in GROUP_SCORES:
-        raise ValueError(f"group score is {group_score!r}; expected one of {list(GROUP_SCORES)}.")
-    positive = predictions.labels == 1
-    groups, scores = predictions.groups[positive], predictions.scores[positive]
-    start = -np.inf if group_score == "max" else np.inf
-    held = np.full(len(predictions.group_names), start)
-    (np.maximum if group_score == "max" else np.minimum).at(held, groups, scores)
-    present: Floats = held[np.isfinite(held)]
-    return present
+def _of_groups(rule: str, scores: Floats, asked: Request) -> tuple[float, int]:
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    check_scores(ordered)
+    none = np.empty(0)
+    choice = choose(rule, ValidationScores(ordered, none, ordered, none, "positive", "negative", "group"), asked)
+    return choice.threshold, choice.misses
 
 
 def choose_operating_point(
@@ -144,6 +166,10 @@ def choose_operating_point(
     group_score: str = "max",
     fixed: float = 0.5,
     *,
+    min_specificity: float | None = None,
+    beta: float = 2.0,
+    miss_cost: float = 10.0,
+    infeasible: str = "empirical",
     group_name: str = "group",
     selection_optimistic: bool = True,
 ) -> OperatingPoint:
@@ -151,138 +177,116 @@ def choose_operating_point(
 
     Args:
         predictions: of the validation part.
-        rule: ``certified``, ``empirical`` or ``fixed``. Where validation has too few positive groups to certify the
-            recall, the empirical rule is used and the result says so.
-        recall: to keep, in (0, 1), counted in positive groups. ``confidence``: of the certified rule, in (0, 1).
+        rule: one of ``RULES``. ``certified``, ``crc`` and ``empirical`` keep the recall in positive groups: with the stated
+            confidence, on average, on validation only. ``youden``, ``fbeta`` and ``cost`` count images.
+        recall: to keep, in (0, 1). ``confidence``: of the certified rule, in (0, 1).
         group_score: ``max`` or ``min`` over the positive images of a group.
         fixed: the threshold of rule ``fixed``, in [0, 1]; held to the precision of float32.
+        min_specificity: to keep as well, in (0, 1); certified in groups by the certified rule, reached on the validation
+            images by the others.
+        beta: of F-beta, above 0. ``miss_cost``: what a miss costs in rule ``cost``, in false alarms.
+        infeasible: ``empirical`` uses the empirical rule where validation has too few positive groups, and drops a specificity
+            that cannot be had at the recall; the result says so. ``refuse`` raises instead.
         group_name: what a group is called in sentences.
         selection_optimistic: the same images chose the weights, so that the promise is a little optimistic.
 
     Raises:
-        ValueError: an unknown rule, a value outside its range, or no positive image for a rule that needs one.
+        Infeasible: only with ``refuse``. ValueError: an unknown rule, a value outside its range, or no positive image for a
+            rule that needs one.
     """
-    scores = positive_group_scores(predictions, group_score)
-    n, positive = len(scores), predictions.positive_class
-    _check_request(rule, fixed, n, positive)
-    used, reason = _usable_rule(rule, n, recall, confidence, f"{positive} {group_name}")
-    threshold, misses = _apply(used, scores, recall, confidence, fixed)
+    if infeasible not in INFEASIBLE:
+        raise ValueError(f"infeasible is {infeasible!r}; expected one of {list(INFEASIBLE)}.")
+    asked = Request(rule, recall, confidence, fixed, min_specificity, beta, miss_cost)
+    held = ValidationScores.of(predictions, group_score, group_name)
+    if rule != "fixed" and len(held.groups) == 0:
+        raise ValueError(
+            f"validation holds no {held.positive_class} image, so no threshold can be chosen by the {rule} rule. "
+            "Enlarge the validation part, or use the fixed rule."
+        )
+    used, reason, choice = _with_fallback(held, asked, infeasible)
     point = OperatingPoint(
-        threshold=threshold,
+        threshold=choice.threshold,
         rule=used,
         requested_rule=rule,
         fallback_reason=reason,
         target_recall=float(recall),
         confidence=float(confidence),
         group_score=group_score,
-        n_groups=n,
-        misses_allowed=misses,
-        recall_lower_bound=certificate.recall_lower_bound(n, misses, confidence) if used == "certified" else None,
-        expected_recall=None if used == "fixed" else certificate.expected_recall(n, misses),
+        n_groups=len(held.groups),
+        misses_allowed=choice.misses,
+        recall_lower_bound=choice.recall_lower_bound,
+        expected_recall=certificate.expected_recall(len(held.groups), choice.misses) if used in ORDERED else None,
         selection_optimistic=selection_optimistic,
-        positive_class=positive,
-        negative_class=predictions.negative_class,
-        price=_prices(predictions, scores, recall, confidence, group_name, threshold if used == "fixed" else None),
+        positive_class=held.positive_class,
+        negative_class=held.negative_class,
+        price=price_rows(held, asked),
         statement="",
+        min_specificity=min_specificity,
+        specificity_lower_bound=choice.specificity_lower_bound,
+        specificity_from=choice.specificity_from,
+        unmet=choice.unmet.reason if choice.unmet else None,
+        beta=float(beta),
+        miss_cost=float(miss_cost),
+        infeasible=infeasible,
     )
-    return replace(point, statement=_statement(point, group_name))
+    return replace(point, statement=statement_of(point, group_name))
 
 
-def _check_request(rule: str, fixed: float, n: int, positive: str) -> None:
-    if rule not in RULES:
-        raise ValueError(f"threshold rule is {rule!r}; expected one of {list(RULES)}.")
-    if not 0.0 <= fixed <= 1.0:
-        raise ValueError(f"fixed threshold is {fixed!r}; expected a number from 0 to 1.")
-    if rule != "fixed" and n == 0:
-        raise ValueError(
-            f"validation holds no {positive} image, so no threshold can be chosen by the {rule} rule. "
-            "Enlarge the validation part, or use the fixed rule."
-        )
-
-
-def _ordered(scores: Floats) -> Floats:
-    ordered = np.sort(np.asarray(scores, dtype=np.float64))
-    if len(ordered) == 0:
-        raise ValueError("there is no positive group to choose a threshold from.")
-    if not np.isfinite(ordered).all():
-        raise ValueError("scores hold NaN or infinity; no threshold can be chosen from them.")
-    return ordered
-
-
-def _apply(rule: str, scores: Floats, recall: float, confidence: float, fixed: float) -> tuple[float, int]:
-    if rule == "certified":
-        return certified_threshold(scores, recall, confidence)
-    if rule == "empirical":
-        return empirical_threshold(scores, recall)
-    exact = float(np.float32(fixed))
-    return exact, int((scores < exact).sum())
-
-
-def _prices(
-    predictions: Predictions, scores: Floats, recall: float, confidence: float, group_name: str, fixed: float | None
-) -> tuple[dict[str, Any], ...]:
-    """A row for 0.5, for the fixed threshold if that is another one, and for the two rules."""
-    n, positive = len(scores), predictions.positive_class
-    rows = [_price(predictions, scores, "0.5", 0.5, "the usual default")]
-    if fixed is not None and fixed != 0.5:
-        rows.append(_price(predictions, scores, "fixed", fixed, "set by hand"))
-    if n == 0:
-        note = f"validation holds no {positive} {group_name}"
-        return tuple(rows + [_price(predictions, scores, rule, None, note) for rule in ("empirical", "certified")])
-    threshold, misses = empirical_threshold(scores, recall)
-    note = f"misses at most {misses} of {plural(n, group_name)} on validation; no promise about others"
-    rows.append(_price(predictions, scores, "empirical", threshold, note))
+def _with_fallback(held: ValidationScores, asked: Request, infeasible: str) -> tuple[str, str | None, Choice]:
+    """The rule that is used, why it is not the one that was asked for, and its choice."""
+    used, reason = asked.rule, None
     try:
-        threshold, misses = certified_threshold(scores, recall, confidence)
+        choice = choose(asked.rule, held, asked)
     except Infeasible as error:
-        note = f"not possible with {plural(n, group_name)}; at least {error.needed} are needed"
-        rows.append(_price(predictions, scores, "certified", None, note))
-    else:
-        note = (
-            f"misses at most {misses} of {plural(n, group_name)} on validation; a recall of at least {percent(recall)} "
-            f"with {percent(confidence)} confidence"
-        )
-        rows.append(_price(predictions, scores, "certified", threshold, note))
-    return tuple(rows)
+        if infeasible == "refuse":
+            raise
+        used, reason, choice = "empirical", error.reason, choose("empirical", held, asked)
+    if choice.unmet and infeasible == "refuse":
+        raise choice.unmet
+    return used, reason, choice
 
 
-def _price(predictions: Predictions, scores: Floats, rule: str, threshold: float | None, note: str) -> dict[str, Any]:
-    found: dict[str, float | None] = dict.fromkeys(("sensitivity", "specificity", "group_recall"))
-    if threshold is not None:
-        rates = rates_of(counts_at(predictions.labels, predictions.scores, threshold))
-        values = {name: rates[name] for name in ("sensitivity", "specificity")}
-        values["group_recall"] = float((scores >= threshold).mean()) if len(scores) else float("nan")
-        found = {name: value if np.isfinite(value) else None for name, value in values.items()}
-    return {"rule": rule, "threshold": threshold, **found, "note": note}
+def fixed_point(
+    threshold: float,
+    positive_class: str,
+    negative_class: str,
+    *,
+    group_score: str = "max",
+    recall: float = 0.95,
+    confidence: float = 0.95,
+) -> OperatingPoint:
+    """An operating point that was set by hand, without any validation predictions: it promises nothing.
 
+    Args:
+        threshold: in [0, 1]; kept as given, for scores of any precision.
+        positive_class, negative_class: what is called positive from there on, and what is not.
+        group_score: ``max`` or ``min``. ``recall``, ``confidence``: only held, for tables.
 
-def _usable_rule(rule: str, n: int, recall: float, confidence: float, groups: str) -> tuple[str, str | None]:
-    """The rule to use and, if it is not the one that was asked for, why."""
-    # Asked for every rule, because this also checks recall and confidence.
-    allowed = certificate.certified_misses(n, recall, confidence)
-    if rule != "certified" or allowed is not None:
-        return rule, None
-    needed, best = certificate.minimum_groups(recall, confidence), certificate.certifiable_recall(n, confidence)
-    return "empirical", (
-        f"Validation holds {plural(n, groups)}; certifying a recall of {percent(recall)} with {percent(confidence)} "
-        f"confidence needs at least {needed:,}. Flagging all {n:,} would certify {percent(best, 1)}."
+    Raises:
+        ValueError: a value outside its range.
+    """
+    Request("fixed", recall, confidence, threshold)
+    if group_score not in GROUP_SCORES:
+        raise ValueError(f"group score is {group_score!r}; expected one of {list(GROUP_SCORES)}.")
+    statement = (
+        f"An image is called {positive_class} when its score is at least {short(threshold)}, a value set by hand. No validation "
+        "predictions were given, so nothing is known about the recall that it keeps elsewhere, and it promises none."
     )
-
-
-def _statement(point: OperatingPoint, group_name: str) -> str:
-    """One sentence on what the threshold means."""
-    positive, target = point.positive_class, percent(point.target_recall)
-    start = f"An image is called {positive} when its score is at least {short(point.threshold)}"
-    groups = plural(point.n_groups, f"{positive} {group_name}")
-    if point.rule == "fixed":
-        missed = f"on validation it misses {point.misses_allowed} of {groups}"
-        return f"{start}, a value set by hand that promises no recall; {missed}."
-    found = f"on validation this misses at most {point.misses_allowed} of {groups}"
-    if point.rule == "empirical":
-        return f"{start}; {found}, a recall of at least {target} there, with no promise for other {group_name}s."
-    optimistic = "; the same validation images chose the weights, so the promise is a little optimistic"
-    return (
-        f"{start}; {found}, and so at least {target} of all future {positive} {group_name}s are found, with "
-        f"{percent(point.confidence)} confidence, as long as they resemble those of validation"
-        f"{optimistic if point.selection_optimistic else ''}."
+    return OperatingPoint(
+        threshold=float(threshold),
+        rule="fixed",
+        requested_rule="fixed",
+        fallback_reason=None,
+        target_recall=float(recall),
+        confidence=float(confidence),
+        group_score=group_score,
+        n_groups=0,
+        misses_allowed=0,
+        recall_lower_bound=None,
+        expected_recall=None,
+        selection_optimistic=False,
+        positive_class=positive_class,
+        negative_class=negative_class,
+        price=(),
+        statement=statement,
     )

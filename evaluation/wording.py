@@ -52,6 +52,10 @@ def test_part_of(metrics: Mapping[str, Any]) -> str:
     kind, leak = metrics.get("test_kind"), metrics.get("leak")
     if kind is None:
         return ""
+    if kind == "given":
+        return "predictions as given"
+    if kind == "external":
+        return "another data set than the one of training"
     if leak:
         return "official test part, LEAKY" if kind == "official" else "test part cut image by image, LEAKY"
     return "official, locked test part" if kind == "official" else f"test part cut by {metrics['group_name']}, locked"

@@ -9,8 +9,9 @@ from evaluation.baseline_table import BEYOND
 from evaluation.class_worries import class_worries
 from evaluation.comparison import NO_SHIFT, TELLING_APART, apart_sentence, is_notable
 from evaluation.intervals import format_interval
+from evaluation.promise import specificity_worry
 from evaluation.split_summary import RANKED, Judged
-from evaluation.subgroups import FEWEST_GROUPS, LOCKED
+from evaluation.subgroups import FEWEST_GROUPS, LOCKED, subgroup_worries
 from evaluation.wording import LEAKY, Worry, listed, percent, plural, worry
 
 # A fall of a metric from validation to test beyond this is an alarm when its interval excludes 0.
@@ -26,21 +27,25 @@ _MOSTLY: Final = 0.5
 _MANY_DROPPED: Final = 0.05
 
 
-def worries_of(metrics: Mapping[str, Any], val: Judged, test: Judged) -> list[Worry]:
+def worries_of(metrics: Mapping[str, Any], val: Judged | None, test: Judged) -> list[Worry]:
     """The ``worries`` part of metrics.json: alarms first, then cautions, then notes.
 
     Args:
         metrics: everything else of metrics.json.
-        val, test: the model on both splits.
+        val, test: the model on both splits; ``val`` is None where there are no validation predictions.
     """
     found = [
         _leak(metrics),
-        None if metrics["leak"] else _shared_groups(val, test, metrics["group_name"]),
+        None if metrics["leak"] or val is None else _shared_groups(val, test, metrics["group_name"]),
         _shift(metrics),
         _baseline(metrics),
         _no_ranking(metrics),
         _promise(metrics),
+        _no_validation(metrics),
         _fallback(metrics),
+        (metrics["calibration"] or {}).get("worry"),
+        specificity_worry(metrics),
+        *subgroup_worries(metrics),
         _flags_most(metrics),
         _few_groups(metrics),
         *class_worries(metrics),
@@ -79,8 +84,21 @@ def _shared_groups(val: Judged, test: Judged, group_name: str) -> Worry | None:
     return worry("alarm", f"A {group_name} is on both sides of the split", text)
 
 
+def _no_validation(metrics: Mapping[str, Any]) -> Worry | None:
+    """Predictions of another tool without a validation part: what can therefore not be known."""
+    if metrics["test_kind"] != "given" or "val" in metrics["splits"]:
+        return None
+    text = (
+        "The threshold was set by hand and promises no recall, the scores could not be recalibrated, and nothing shows whether "
+        "they carry over from where the model was tuned. Give validation=FILE.csv, or calibration_share=0.5 to cut a part off."
+    )
+    return worry("caution", "No validation predictions", text)
+
+
 def _shift(metrics: Mapping[str, Any]) -> Worry | None:
     """The test set gives clearly worse figures than validation, or its images are of another kind."""
+    if metrics["shift"] is None:
+        return None
     fallen = [
         row
         for row in metrics["shift"]["table"]
@@ -137,6 +155,8 @@ def _same_in_baseline(metrics: Mapping[str, Any], fallen: list[str]) -> list[str
 def _baseline(metrics: Mapping[str, Any]) -> Worry | None:
     """The baselines that the model was not shown to beat; the one with the highest AUROC on validation first."""
     rows = metrics["baselines"]
+    if not rows and metrics["test_kind"] == "external":
+        return None  # the run's own report compares; what a baseline would learn elsewhere says nothing here
     if not rows:
         text = "No baseline was given, so nothing shows that the task needs a network at all."
         return worry("caution", "No baseline to compare with", text)

@@ -51,10 +51,12 @@ class ImageClassifier(LightningModule):
 
     Attributes:
         threshold: float64 buffer, the operating point; NaN until it has been fixed on validation.
+        calibration: float64 buffer, shape (3,): slope, intercept and temperature of the recalibration; NaN likewise.
         stage: which blocks train now.
     """
 
     threshold: Tensor
+    calibration: Tensor
 
     def __init__(
         self,
@@ -89,6 +91,8 @@ class ImageClassifier(LightningModule):
         self.normalise = Normalise(model["mean"], model["std"])
         self.tta, self.batches_per_epoch = tta, batches_per_epoch
         self.register_buffer("threshold", torch.tensor(float("nan"), dtype=torch.float64))
+        self.register_buffer("calibration", torch.full((3,), float("nan"), dtype=torch.float64))
+        cast(Any, self).register_load_state_dict_pre_hook(_without_calibration)
         self.train_auroc, self.val_auroc, self.test_auroc = (_auroc(len(classes)) for _ in range(3))
         if not self.binary:
             self.val_balanced_accuracy = MulticlassAccuracy(len(classes), average="macro")
@@ -222,6 +226,11 @@ class ImageClassifier(LightningModule):
         found = [self._scored(self(view, metadata)) for view in views(batch["image"], self.tta)]
         mean = torch.stack(found).mean(dim=0)
         return mean.logit(eps=1e-7) if self.binary else mean.clamp_min(1e-12).log()
+
+
+def _without_calibration(module: ImageClassifier, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """A checkpoint from before scores were recalibrated: not fitted yet."""
+    state.setdefault(f"{prefix}calibration", torch.full((3,), float("nan"), dtype=torch.float64))
 
 
 class MacroAUROC(MulticlassAUROC):

@@ -175,11 +175,7 @@ def train_baseline(
         write_predictions(folder / "predictions" / f"{part}.csv", frame)
     point = choose_operating_point(
         held["val"],
-        rule=rule["rule"],
-        recall=rule["recall"],
-        confidence=rule["confidence"],
-        group_score=rule["group_score"],
-        fixed=rule["value"],
+        **{("fixed" if key == "value" else key): value for key, value in rule.items()},
         group_name=task["group_name"],
         selection_optimistic=False,  # validation had no say in what was fitted
     )

@@ -1,47 +1,31 @@
-"""What a finished run leaves for people: the model folder, the pictures of its mistakes, the report."""
+"""What a finished run leaves for people: the pictures of its mistakes, figures in TensorBoard, the report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.mistakes import save_mistakes, worst_mistakes
+import numpy as np
+from numpy.typing import NDArray
+
+from callbacks.mistakes import save_mistakes, with_heat_maps, worst_mistakes
 from callbacks.tensorboard_review import log_hyperparameters, log_mistakes
-from conf.schema import RESEARCH_NOTICE
+from conf.run_settings import overrides
 from datamodules.prepared import PreparedData
 from evaluation.predictions import read_predictions
 from evaluation.report import write_report
 from lightning_modules import ImageClassifier
-from models.bundle import save_bundle
-from models.pretrained import description_of
+from workflow.data import metadata_encoder
+from workflow.gallery import HeatMaps, gallery_of
 from workflow.judging import results
 
-
-def hand_over(
-    settings: dict[str, Any],
-    folder: Path,
-    prepared: PreparedData,
-    module: ImageClassifier,
-    metrics: dict[str, Any],
-    metadata: dict[str, Any] | None,
-) -> str:
-    """Write ``model/``, which is all that is needed to use the model; returns the SHA-256 of its weights."""
-    description = {
-        "title": metrics["title"],
-        "notice": RESEARCH_NOTICE,
-        # Where the weights came from is in run.json; here it would be a path of another machine.
-        "network": {**settings["model"], "weights": "none"},
-        "classes": settings["task"]["classes"],
-        "positive": settings["task"]["positive"],
-        "preprocessing": description_of(settings["model"]),
-        "metadata": metadata,
-        "views": settings["evaluation"]["tta"],
-        "threshold": metrics["threshold"],
-        "manifest_sha256": prepared.manifest.sha256,
-        "split_sha256": prepared.splits.sha256,
-        "phantom": prepared.phantom,
-    }
-    return save_bundle(module.network, description, folder / "model")
+_SECTIONS = ("model", "augmentation", "loss", "imbalance", "finetune", "trainer", "split")
+_LEFT_OUT = (  # columns that are there in any case under a short name, and keys that change no result
+    *("trainer.progress_bar", "trainer.accelerator", "split.refresh"),
+    *("trainer.optimizer", "trainer.learning_rate", "trainer.weight_decay", "trainer.schedule", "trainer.max_epochs"),
+    *("trainer.ema", "data.batch_size", "model.name", "model.image_size", "model.dropout", "model.hidden"),
+)
 
 
 def report(
@@ -51,12 +35,14 @@ def report(
     metrics: dict[str, Any],
     logger: Any = None,
     epoch: int = 0,
+    module: ImageClassifier | None = None,
 ) -> Path:
-    """The worst mistakes as pictures, HPARAMS, and report.html.
+    """The worst mistakes as pictures, with heat maps beside them; HPARAMS; report.html.
 
     Args:
         logger: TensorBoard's; None for a baseline, which has no epochs.
         epoch: that it is logged at.
+        module: the network that made the predictions, for the heat maps; None for a baseline, which has none.
     """
     task = settings["task"]
     outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
@@ -64,15 +50,39 @@ def report(
     mistakes = worst_mistakes(test, metrics["threshold"]["threshold"], settings["evaluation"]["mistakes"])
     rows = prepared.splits.rows("test")[[item.row for item in mistakes] or slice(0)]
     images = prepared.pixels[rows]
-    save_mistakes(mistakes, images, folder / "figures" / "mistakes")
+    found = None if module is None or not mistakes else _heat_maps(settings, prepared, module, rows)
+    if found is not None:
+        mistakes = with_heat_maps(mistakes, found.checks)
+    heat_maps = None if found is None else found.overlays
+    save_mistakes(mistakes, images, folder / "figures" / "mistakes", heat_maps)
     if logger is not None:
         if mistakes:
-            log_mistakes(logger, mistakes, images, prepared.phantom, epoch)
-        _log_hyperparameters(settings, metrics, logger, epoch)
+            log_mistakes(logger, mistakes, images, prepared.phantom, epoch, heat_maps)
+        _log_hyperparameters(settings, metrics, logger, epoch, len(prepared.splits.rows("train")))
     return write_report(folder)
 
 
-def _log_hyperparameters(settings: dict[str, Any], metrics: dict[str, Any], logger: Any, epoch: int) -> None:
+def _heat_maps(
+    settings: dict[str, Any], prepared: PreparedData, module: ImageClassifier, rows: NDArray[np.int64]
+) -> HeatMaps | None:
+    """Heat maps of the plain images (not of their test-time views); None where they are switched off or impossible."""
+    if not settings["evaluation"]["heat_maps"]:
+        return None
+    encoder = metadata_encoder(settings, prepared)
+    table = None if encoder is None else encoder.encode(prepared.manifest.frame.iloc[rows])
+    classes, positive = settings["task"]["classes"], settings["task"]["positive"]
+    return gallery_of(
+        module.network,
+        module.normalise,
+        prepared.pixels[rows],
+        positive=None if len(classes) == 2 else [list(classes).index(name) for name in positive],
+        metadata=table,
+    )
+
+
+def _log_hyperparameters(
+    settings: dict[str, Any], metrics: dict[str, Any], logger: Any, epoch: int, train_images: int
+) -> None:
     chosen = {
         "seed": settings["seed"],
         "augmentation": settings["augmentation"]["name"],
@@ -80,9 +90,13 @@ def _log_hyperparameters(settings: dict[str, Any], metrics: dict[str, Any], logg
         **{name: settings["model"][name] for name in ("name", "image_size", "dropout", "hidden")},
         **{
             name: settings["trainer"][name]
-            for name in ("optimizer", "learning_rate", "weight_decay", "schedule", "ema", "max_epochs")
+            for name in ("optimizer", "learning_rate", "weight_decay", "schedule", "max_epochs")
         },
-        **{name: settings["data"][name] for name in ("batch_size", "per_class")},
+        # One type in every run, so that the parallel axes can be drawn: a number where the key may also be null.
+        "ema": settings["trainer"]["ema"] or 0.0,
+        "batch_size": settings["data"]["batch_size"],
+        "train_images": train_images,
+        **changed_settings(settings, overrides()),
     }
     found = results(metrics)
     # val/auroc is the curve over epochs; the figure of the kept epoch gets a name of its own.
@@ -90,3 +104,23 @@ def _log_hyperparameters(settings: dict[str, Any], metrics: dict[str, Any], logg
         "val/best_auroc": found["val/auroc"]
     }
     log_hyperparameters(logger, chosen, final, epoch)
+
+
+def changed_settings(settings: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Keys of the command line that change the training, with their values, so that what a multirun varies has a column.
+
+    Args:
+        settings: the whole configuration as plain values.
+        given: the command line's words, for example ``loss.label_smoothing=0.1``. Chosen groups (``model=resnet50``), paths,
+            lists and what is null are left out, and so is what has a column of its own anyway.
+    """
+    found: dict[str, Any] = {}
+    for word in given:
+        key = word.lstrip("+~").partition("=")[0]
+        section, _, name = key.partition(".")
+        if section not in _SECTIONS or name not in settings[section] or key in _LEFT_OUT:
+            continue
+        value = settings[section][name]
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and "/" not in value):
+            found[key] = value
+    return found

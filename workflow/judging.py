@@ -11,6 +11,7 @@ from datamodules.card import worries_of_data
 from datamodules.prepared import PreparedData
 from datamodules.thumbnails import thumbnails
 from evaluation.judge import Thumbnails, judge_run
+from evaluation.recalibration import Calibrator
 from evaluation.threshold import OperatingPoint
 from workflow.baselines import available_baselines, baseline_predictions
 from workflow.data import title_of
@@ -22,10 +23,12 @@ def judge(
     prepared: PreparedData,
     point: OperatingPoint,
     features: dict[str, Any] | None = None,
+    calibrator: Calibrator | None = None,
 ) -> dict[str, Any]:
     """metrics.json, from the predictions files and the baselines on the same split.
 
     Args:
+        point: fixed on validation. ``calibrator``: fitted there; None fits one.
         features: of the network before training, for the baseline ``features``; None leaves that one out.
     """
     task, manifest = settings["task"], prepared.manifest
@@ -52,8 +55,9 @@ def judge(
         model=settings["model"]["name"],
         phantom=prepared.phantom,
         group_name=task["group_name"],
-        bootstrap=settings["evaluation"]["bootstrap"],
-        confidence=settings["evaluation"]["confidence"],
+        **{name: settings["evaluation"][name] for name in ("bootstrap", "confidence", "interval", "prevalences")},
+        beta=settings["threshold"]["beta"],
+        calibrator=calibrator,
         subgroup_columns=manifest.subgroup_columns,
     )
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))

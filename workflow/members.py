@@ -120,7 +120,7 @@ def read_member(folder: Path) -> Member:
     if record.get("status") != "finished":
         raise ValueError(
             f"{short(folder)}: this run is not finished (status {record.get('status')}). Finish it with "
-            f"python train.py resume={short(folder)}, or list the runs that are: runs=[RUN,RUN]."
+            f"python train.py resume={short(folder)}, or leave it out: runs=[RUN,RUN]."
         )
     for name in FILES:
         if not (folder / name).is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any, cast
 import torch
 from pytorch_lightning import Trainer, seed_everything
 
-from callbacks.checkpoints import epochs_done, store_threshold
+from callbacks.checkpoints import epochs_done
 from callbacks.feature_cache import build_feature_store
 from callbacks.mixed_precision import PrecisionChoice, choose_precision, tune_machine
 from callbacks.run_snapshot import RunSnapshot
 from callbacks.trainer import RunCallbacks, build_trainer, quiet_libraries
-from conf.output import write_json
 from conf.run_settings import overrides, save_settings
 from conf.schema import RESEARCH_NOTICE
 from datamodules.datamodule import ImageDataModule
@@ -176,23 +174,16 @@ def _cache_features(
     datamodule.use_features(store, first.epochs)
 
 
-def score(
-    trainer: Trainer, module: ImageClassifier, datamodule: ImageDataModule, kept: RunCallbacks, folder: Path
-) -> None:
-    """Score validation and test once with the best weights; the operating point is fixed between the two."""
+def validate(trainer: Trainer, module: ImageClassifier, datamodule: ImageDataModule, folder: Path) -> None:
+    """Score validation once with the best weights: the operating point and the calibration that stay."""
     cast(Any, trainer.logger).fitting = False
     best = folder / "checkpoints" / "best.ckpt"
     trainer.validate(module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
-    store_threshold(best, float(module.threshold))
-    # The module already holds the best weights and the threshold; the test path cannot change either.
+
+
+def test(trainer: Trainer, module: ImageClassifier, datamodule: ImageDataModule) -> None:
+    """Score the test part once. The module already holds the best weights and the threshold; nothing here can change them."""
     trainer.test(module, datamodule=datamodule, verbose=False)
-    assert kept.tuning.operating_point is not None
-    point = kept.tuning.operating_point
-    log.info("threshold %.4g, %s rule: %s", point.threshold, point.rule, point.statement)
-    if point.fallback_reason:
-        log.warning("the certified rule fell back to the empirical one: %s", point.fallback_reason)
-    title = json.loads((folder / "run.json").read_text(encoding="utf-8"))["title"]
-    write_json({"title": title, **point.to_dict()}, folder / "threshold.json")
 
 
 def _last(folder: Path) -> Path:

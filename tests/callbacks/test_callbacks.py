@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from callbacks import mixed_precision
 from callbacks.auroc_tracking import AUROCTracker
-from callbacks.checkpoints import AtomicCheckpointIO, store_threshold
+from callbacks.checkpoints import AtomicCheckpointIO, store_fixed
 from callbacks.mistakes import contact_sheet, save_mistakes, worst_mistakes
 from callbacks.mixed_precision import choose_precision, tune_machine
 from callbacks.predictions import predictions_of
@@ -106,15 +107,19 @@ def test_a_save_that_fails_keeps_the_checkpoint_before(tmp_path: Path, monkeypat
     assert torch.load(path, weights_only=True) == {"epoch": 1}
 
 
-def test_checkpoint_and_threshold_are_made_to_agree(tmp_path: Path) -> None:
-    path = tmp_path / "best.ckpt"
-    state = {"threshold": torch.tensor(0.25, dtype=torch.float64), "w": torch.ones(2)}
-    torch.save({"state_dict": state}, path)
+def test_checkpoint_and_what_was_fixed_are_made_to_agree(tmp_path: Path) -> None:
+    path, module = tmp_path / "best.ckpt", nn.Module()
+    module.register_buffer("threshold", torch.tensor(0.25, dtype=torch.float64))
+    module.register_buffer("calibration", torch.tensor([0.8, -0.1, 1.25], dtype=torch.float64))
+    torch.save({"state_dict": {**module.state_dict(), "w": torch.ones(2)}}, path)
     before = path.stat().st_mtime_ns
-    store_threshold(path, 0.25)
+    store_fixed(path, module)
     assert path.stat().st_mtime_ns == before
-    store_threshold(path, 0.3)
-    assert float(torch.load(path, weights_only=True)["state_dict"]["threshold"]) == 0.3
+    for name, value in (("threshold", torch.tensor(0.3)), ("calibration", torch.tensor([0.9, 0.0, 1.1]))):
+        getattr(module, name).copy_(value)
+        store_fixed(path, module)
+        held = torch.load(path, weights_only=True)["state_dict"]
+        assert torch.equal(held[name], getattr(module, name)) and torch.equal(held["w"], torch.ones(2))
 
 
 def test_tracker_keeps_the_first_of_equal_epochs_and_survives_a_resume(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ LEFT = (
     "data_card.json",
     "history.csv",
     "threshold.json",
+    "calibration.json",
     "metrics.json",
     "report.html",
     "train.log",
@@ -78,8 +79,19 @@ def test_one_threshold(finished: tuple[Path, str]) -> None:
     assert load(folder / "model" / "model.json")["threshold"]["threshold"] == threshold  # type: ignore[index]
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     assert float(best["state_dict"]["threshold"]) == threshold
+    assert load(folder / "threshold.json")["weights_sha256"] == load(folder / "model" / "model.json")["weights_sha256"]
     scores = predictions_of(folder, "val")["prob_PNEUMONIA"]
     assert threshold in set(scores), "the threshold is one of the validation scores, to the last bit"
+
+
+def test_one_calibration(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    stored, inside = load(folder / "calibration.json"), load(folder / "model" / "model.json")["calibration"]
+    assert (
+        {name: stored[name] for name in inside} == inside == load(folder / "metrics.json")["calibration"]["calibrator"]
+    )  # type: ignore[attr-defined,index]
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["state_dict"]["calibration"][:2].tolist() == [stored["slope"], stored["intercept"]]
 
 
 def test_predictions_and_metrics_agree(finished: tuple[Path, str]) -> None:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from evaluation.bootstrap import BLOCK, bootstrap, difference_interval, group_draws
-from evaluation.metrics import Counts, counts_at, log_losses, rates_of, squared_errors
+from evaluation.bootstrap import BLOCK, Resampling, bootstrap, difference_interval, group_draws
+from evaluation.metrics import Counts, counts_at, log_losses, npv_at, ppv_at, rates_of, squared_errors
 
 THRESHOLDS = {"at_0.5": 0.5, "at_threshold": 0.3}
 Sample = tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]
@@ -50,6 +50,34 @@ def test_equals_a_naive_loop_over_the_same_draws(ties: bool, mixed: bool) -> Non
             expected |= {f"{name}/{rate}": value for rate, value in rates_of(counts_at(y, s, threshold)).items()}
         found = {name: float(values[number]) for name, values in resampled.draws.items()}
         assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_every_figure_equals_a_naive_loop_over_the_same_draws(mixed: bool) -> None:
+    data = labels, scores, groups = sample(mixed=mixed)
+    resampled = bootstrap(*data, {"at": 0.3}, 40, 5, full=True, beta=0.5, prevalences=(0.01, 0.3))
+    for number, weights in enumerate(draws_of(data, 40, 5)):
+        rows = np.repeat(np.arange(len(labels)), weights[groups].astype(int))
+        y, s = labels[rows], scores[rows]
+        at = rates_of(counts_at(y, s, 0.3), beta=0.5)
+        scaled = reference.roc_auc_score(1 - y, -s, max_fpr=0.2)
+        fpr, tpr, _ = reference.roc_curve(y, s, drop_intermediate=False)
+        expected = {
+            "partial_auc": 0.02 + 0.36 * (scaled - 0.5),
+            "sensitivity_at_specificity/0.9": tpr[1 - fpr >= 0.9 - 1e-9].max(),
+            "specificity_at_sensitivity/0.95": (1 - fpr[tpr >= 0.95 - 1e-9]).max(),
+            "at/f_beta": reference.fbeta_score(y, s >= 0.3, beta=0.5),
+            "at/ppv@0.01": float(ppv_at(at["sensitivity"], at["specificity"], 0.01)),
+            "at/npv@0.3": float(npv_at(at["sensitivity"], at["specificity"], 0.3)),
+        }
+        found = {name: float(resampled.draws[name][number]) for name in expected}
+        assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("bad", ["BCa", "", "normal"])
+def test_an_unknown_kind_of_interval(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"interval is .*; expected one of \['percentile', 'bca'\]"):
+        Resampling(interval=bad)
 
 
 def test_values_are_those_of_the_data() -> None:

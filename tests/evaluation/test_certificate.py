@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from evaluation import certificate
-from evaluation.intervals import clopper_pearson_lower
+from evaluation.intervals import clopper_pearson_lower, wilson
 
 MINIMUM = {
     0.90: [29, 46, 61, 76, 89, 103, 116, 129, 142, 154, 167],
@@ -51,6 +51,37 @@ def test_worked_example_bounds() -> None:
 def test_worked_example_chance_to_keep_the_recall(n: int, misses: int, kept: float) -> None:
     """P(R >= 0.95) with R following Beta(n - m, m + 1) equals P(Bin(n, 0.05) > m)."""
     assert binom.sf(misses, n, 0.05) == pytest.approx(kept, abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("n", "misses", "mean", "kept"), [(50, 1, 0.961, 0.72), (100, 4, 0.950, 0.56), (300, 14, 0.950, 0.54)]
+)
+def test_worked_example_of_conformal_risk_control(n: int, misses: int, mean: float, kept: float) -> None:
+    assert certificate.crc_misses(n, 0.95) == misses
+    assert certificate.expected_recall(n, misses) == pytest.approx(mean, abs=6e-4)
+    assert binom.sf(misses, n, 0.05) == pytest.approx(kept, abs=5e-3)
+
+
+@pytest.mark.parametrize(("n", "misses"), [(50, None), (100, 1), (150, 3), (300, 8)])
+def test_worked_example_of_the_wilson_bound(n: int, misses: int | None) -> None:
+    """Anti-conservative at n = 150, where the exact rule allows 2: that is why it is not used."""
+    enough = [m for m in range(n) if wilson(n - m, n, 0.9)[0] >= 0.95]
+    assert (max(enough) if enough else None) == misses
+    assert binom.sf(3, 150, 0.05) == pytest.approx(0.945, abs=5e-4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 999))
+def test_conformal_risk_control_keeps_the_mean_and_no_more(n: int, recall: int) -> None:
+    misses = certificate.crc_misses(n, recall / 1000)
+    keeps = [(n - m) * 1000 >= recall * (n + 1) for m in (misses or 0, (misses or 0) + 1)]
+    assert keeps == ([False, False] if misses is None else [True, False])
+    assert (misses is None) == (n < certificate.crc_minimum_groups(recall / 1000))
+
+
+def test_half_of_the_risk_is_exact() -> None:
+    assert certificate.half_risk(0.95) == 0.975
+    assert certificate.half_risk(0.9) == 0.95
 
 
 @settings(max_examples=200, deadline=None)

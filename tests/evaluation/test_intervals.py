@@ -9,11 +9,15 @@ from statsmodels.stats.proportion import proportion_confint  # type: ignore[impo
 
 from evaluation.intervals import (
     Interval,
+    auroc_interval,
     clopper_pearson_lower,
     format_interval,
     percentile_interval,
+    share_interval,
     wilson,
     wilson_interval,
+    with_width,
+    without_ends,
 )
 
 
@@ -73,6 +77,31 @@ def test_percentiles_drop_and_count_what_is_not_defined() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.05, 0.95))
     assert percentile_interval(float("nan"), draws) == Interval(None, None, None, dropped=7)
     assert percentile_interval(0.4, draws[:5]) == Interval(0.4, None, None)
+
+
+def test_a_share_of_independent_images_has_wilsons_interval() -> None:
+    drawn = Interval(0.8, 0.7, 0.9, dropped=3)
+    assert share_interval(drawn, 50, 0.9, n=50) == Interval(0.8, *wilson(40, 50, 0.9), "wilson", 3)
+    assert share_interval(drawn, 50, 0.9, n=51) == drawn
+    assert share_interval(drawn, 50, 0.9) == drawn
+    assert share_interval(Interval(None, None, None), 0, n=0) == Interval(None, None, None)
+    # No error among 80 images of 30 patients: as sure as 30 patients make it.
+    assert share_interval(Interval(1.0, 1.0, 1.0), 30, n=80) == Interval(1.0, *wilson(30, 30), "wilson")
+
+
+def test_resamples_that_all_agree_are_no_certainty() -> None:
+    assert with_width(Interval(1.0, 1.0, 1.0), 40) == Interval(1.0, None, None)
+    for keep in (with_width, without_ends):
+        assert keep(Interval(0.5, 0.4, 0.6), 1) == Interval(0.5, None, None)
+        assert keep(Interval(0.5, 0.4, 0.6), 2) == Interval(0.5, 0.4, 0.6)
+    # A difference of exactly nothing is known exactly.
+    assert without_ends(Interval(0.0, 0.0, 0.0), 2) == Interval(0.0, 0.0, 0.0)
+
+
+def test_a_perfect_auroc_is_as_sure_as_its_independent_pairs() -> None:
+    assert auroc_interval(Interval(1.0, 1.0, 1.0), 25) == Interval(1.0, *wilson(25, 25), "wilson")
+    assert auroc_interval(Interval(0.9, 0.8, 0.95), 25) == Interval(0.9, 0.8, 0.95)
+    assert auroc_interval(Interval(1.0, 1.0, 1.0), 1) == Interval(1.0, None, None)
 
 
 @pytest.mark.parametrize(

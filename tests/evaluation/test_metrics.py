@@ -10,15 +10,17 @@ from sklearn import metrics as reference
 from evaluation.metrics import (
     RATES,
     Counts,
-    Ranking,
     auroc,
     average_precision,
     counts_at,
     log_losses,
+    npv_at,
+    ppv_at,
     rates,
     rates_of,
     squared_errors,
 )
+from evaluation.ranking import Ranking
 
 LABELS = np.array([0, 0, 1, 1, 0, 1, 1, 0], dtype=np.uint8)
 SCORES = np.array([0.1, 0.4, 0.35, 0.8, 0.35, 0.9, 0.4, 0.0])
@@ -99,10 +101,32 @@ def test_rates_equal_scikit_learn(
         "ppv": reference.precision_score(labels, flagged, zero_division=np.nan),
         "npv": reference.precision_score(labels, flagged, pos_label=0, zero_division=np.nan),
         "f1": reference.f1_score(labels, flagged),
+        "f_beta": reference.fbeta_score(labels, flagged, beta=2.0),
         "mcc": reference.matthews_corrcoef(labels, flagged),
     }
     assert tuple(found) == RATES
     assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+def test_f_beta_equals_scikit_learn(beta: float) -> None:
+    flagged = (SCORES >= 0.8).astype(int)
+    found = rates_of(counts_at(LABELS, SCORES, 0.8), beta)
+    assert found["f_beta"] == pytest.approx(reference.fbeta_score(LABELS, flagged, beta=beta), abs=1e-12)
+    assert (found["f_beta"] == found["f1"]) == (beta == 1.0)
+
+
+def test_predictive_values_at_a_prevalence() -> None:
+    """At the sample's own prevalence they are the sample's; elsewhere Bayes' rule in whole numbers of patients."""
+    counts = Counts(tp=45, fn=5, fp=20, tn=130)
+    own, prevalence = rates_of(counts), 50 / 200
+    assert ppv_at(own["sensitivity"], own["specificity"], prevalence) == pytest.approx(45 / 65)
+    assert npv_at(own["sensitivity"], own["specificity"], prevalence) == pytest.approx(130 / 135)
+    # Of 10,000 people 100 are ill: 90 found, 990 false alarms, 8,910 cleared rightly, 10 wrongly.
+    assert ppv_at(0.9, 0.9, 0.01) == pytest.approx(90 / 1080)
+    assert npv_at(0.9, 0.9, 0.01) == pytest.approx(8910 / 8920)
+    assert np.isnan(ppv_at(0.0, 1.0, 0.2)) and np.isnan(npv_at(1.0, 0.0, 0.2))
+    assert ppv_at(np.array([0.9, np.nan]), np.array([1.0, 0.5]), 0.2) == pytest.approx([1.0, np.nan], nan_ok=True)
 
 
 def test_rates_are_elementwise() -> None:

@@ -39,6 +39,12 @@ def of(targets: NDArray[np.int64], scores: NDArray[np.float64], groups: NDArray[
     return Predictions(frame, CLASSES, ("mel", "bcc"), "malignant", "benign")
 
 
+def isic_balanced_accuracy(targets: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """As the official scorer of ISIC 2018 and 2019: images with several most probable classes are called 'undecided'."""
+    called = np.where((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1, -1, scores.argmax(axis=1))
+    return float(np.mean([(called[targets == number] == number).mean() for number in np.unique(targets)]))
+
+
 def expected(targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, float]:
     called, onehot = scores.argmax(axis=1), np.eye(4)[targets]
     return {
@@ -46,6 +52,8 @@ def expected(targets: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[st
         "balanced_accuracy": reference.balanced_accuracy_score(targets, called),
         "macro_f1": reference.f1_score(targets, called, average="macro"),
         "kappa": reference.cohen_kappa_score(targets, called),
+        "mcc": reference.matthews_corrcoef(targets, called),
+        "balanced_accuracy_isic": isic_balanced_accuracy(targets, scores),
         "macro_auroc": reference.roc_auc_score(onehot, scores, average="macro"),
         "macro_average_precision": reference.average_precision_score(onehot, scores, average="macro"),
         "log_loss": reference.log_loss(targets, scores / scores.sum(axis=1, keepdims=True)),
@@ -66,7 +74,9 @@ def test_figures_equal_those_of_scikit_learn(ties: bool) -> None:
         found = [row[name]["value"] for name in PER_CLASS]
         score = held.probabilities[:, number]
         ranks = reference.roc_auc_score, reference.average_precision_score
-        wanted = [table[1][number], table[0][number], table[2][number], *(r(onehot[:, number], score) for r in ranks)]
+        cleared = reference.recall_score(onehot[:, number], called == number, pos_label=0)
+        wanted = [table[1][number], cleared, table[0][number], table[2][number]]
+        wanted += [rank(onehot[:, number], score) for rank in ranks]
         assert found == pytest.approx(wanted, abs=1e-12)
         assert (row["class"], row["n"]) == (CLASSES[number], table[3][number])
         assert row["called"] == (called == number).sum()
@@ -86,6 +96,37 @@ def test_every_draw_equals_the_figures_of_the_repeated_images() -> None:
         rows = np.repeat(np.arange(len(held)), weights[number][held.groups].astype(int))
         wanted = expected(held.targets[rows], held.probabilities[rows])
         assert {name: resampled.draws[name][number] for name in OVERALL} == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_isic_scorer_counts_a_tie_as_wrong() -> None:
+    targets = np.array([0, 0, 1, 2, 3, 3])
+    scores = np.eye(4)[targets] * 0.7 + 0.075
+    scores[0] = [0.4, 0.4, 0.1, 0.1]
+    summary, _ = multiclass_of(of(targets, scores, np.arange(6)), Resampling(30))
+    assert summary["balanced_accuracy"]["value"] == 1.0
+    assert summary["balanced_accuracy_isic"]["value"] == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+
+
+def test_bca_corrects_every_figure_or_says_percentile() -> None:
+    held = draw(300)
+    plain, corrected = (multiclass_of(held, Resampling(300, 0.95, 0, kind))[0] for kind in ("percentile", "bca"))
+    for name in OVERALL:
+        assert corrected[name]["value"] == plain[name]["value"]
+        assert plain[name]["method"] == "group bootstrap"
+        assert corrected[name]["method"] == "group bootstrap, BCa"
+        assert corrected[name]["low"] != plain[name]["low"]
+        width = plain[name]["high"] - plain[name]["low"]
+        assert corrected[name]["low"] == pytest.approx(plain[name]["low"], abs=0.35 * width)
+
+
+def test_shares_of_independent_images_have_wilsons_interval() -> None:
+    held = draw(200)
+    alone = of(held.targets, held.probabilities, np.arange(200))
+    for part, method in ((held, "group bootstrap"), (alone, "wilson")):
+        summary, _ = multiclass_of(part, Resampling(50))
+        assert summary["accuracy"]["method"] == method
+        assert summary["classes"][3]["recall"]["method"] == summary["classes"][3]["specificity"]["method"] == method
+        assert summary["macro_f1"]["method"] == "group bootstrap"
 
 
 def test_groups_are_drawn_within_their_rarest_class() -> None:
@@ -166,8 +207,8 @@ def test_intervals_of_whole_groups_are_wider_and_reproducible() -> None:
 
 def test_differences_are_paired() -> None:
     first, second = draw(seed=1), draw(seed=1, separation=1.4)
-    both = [multiclass_of(held, Resampling(200))[1] for held in (first, second)]
-    paired = difference_interval("macro_auroc", *both)
+    ours, theirs = (multiclass_of(held, Resampling(200))[1] for held in (first, second))
+    paired = difference_interval("macro_auroc", ours, theirs)
     alone = multiclass_of(first, Resampling(200))[0]["macro_auroc"]
     assert paired.low is not None and paired.high is not None
     assert paired.high - paired.low < (alone["high"] - alone["low"]) / 2

@@ -239,7 +239,7 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time of a report goes into its PNG files."""
-    monkeypatch.setattr("evaluation.report._PNG_DPI", 20)
+    monkeypatch.setattr("evaluation.pages._PNG_DPI", 20)
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_page_needs_no_other_file(run_dir: Path) -> None:
     assert {tag for tag, value in page.values("href") if not value.startswith("#")} == {"a"}
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
     assert not re.search(r"@import|url\((?!#)", text)
-    assert re.findall(r'https?://[^"<]*', text) == ["https://doi.org/10.17632/rscbjbr9sj.2"] * 2
+    assert set(re.findall(r'https?://[^"<]*', text)) == {"https://doi.org/10.17632/rscbjbr9sj.2"}
 
 
 def test_page_is_accessible(run_dir: Path) -> None:
@@ -286,17 +286,19 @@ def test_page_is_accessible(run_dir: Path) -> None:
 def test_first_screen_answers_in_plain_words(run_dir: Path) -> None:
     text = page_of(run_dir)
     summary = text[: text.index('<section id="results"')]
-    for expected in ("60 test images", "30 patients", "0.912", "0.882\u20130.942", "Threshold", "A statement about"):
+    for expected in ("60 test images", "30 patients", "0.912", "0.882\u20130.942", "Threshold", "at least 95"):
         assert expected in re.sub(r"\s+", " ", summary)
     assert "The model clears it." in summary and summary.index("An alarm") < summary.index("A note")
     assert text.count(NOTICE) == 2 and NOTICE in summary
+    assert "A statement about the threshold." in text[text.index('<section id="operating-point"') :]
 
 
 def test_phantom_runs_say_so(tmp_path: Path) -> None:
     phantom, real = page_of(make_run(tmp_path / "a", phantom=True)), page_of(make_run(tmp_path / "b"))
     assert "<title>Phantom data - Pneumonia" in phantom and "Phantom data - ROC curve" in phantom
     assert '<p class="phantom"' in phantom
-    assert "phantom data" not in real[real.index("<body") :].lower()
+    assert "phantom data -" not in real.lower() and '<p class="phantom"' not in real
+    assert '<span class="check-name">Phantom data</span> <span class="state">no</span>' in real
 
 
 def test_hostile_names_are_escaped(run_dir: Path) -> None:
@@ -344,7 +346,7 @@ def test_page_of_a_minimal_run(run_dir: Path) -> None:
         path.unlink()
     edit(run_dir / "metrics.json", baseline=None, promise=None, worries=[])
     text = page_of(run_dir)
-    assert "No automatic check raised a worry" in text and "makes no promise" in text and "No baseline" in text
+    assert "No automatic check raised a worry" in text and "is not in metrics.json" in text and "No baseline" in text
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "threshold.json", "predictions/val.csv", "predictions/test.csv"])
@@ -370,8 +372,8 @@ def test_broken_files_are_an_error(run_dir: Path) -> None:
     with pytest.raises(ReportError, match=r"lacks the columns .*'val/auroc'"):
         write_report(run_dir)
     (run_dir / "history.csv").unlink()
-    edit(run_dir / "metrics.json", schema=2)
-    with pytest.raises(ReportError, match="schema is 2"):
+    edit(run_dir / "metrics.json", schema=3)
+    with pytest.raises(ReportError, match="schema is 3"):
         write_report(run_dir)
     edit(run_dir / "metrics.json", schema=1, bootstrap={})
     with pytest.raises(ReportError, match=r"lacks a field .*resamples"):

@@ -86,7 +86,7 @@ def page_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metrics_of: Callable[..., dict[str, Any]]
 ) -> Callable[..., str]:
     """Writes a run folder and its page; ``files`` are further JSON files by name. Figures are blank unless ``drawn``."""
-    monkeypatch.setattr("evaluation.report._PNG_DPI", 20)
+    monkeypatch.setattr("evaluation.pages._PNG_DPI", 20)
 
     def page(files: dict[str, Any] | None = None, *, drawn: bool = False, **options: Any) -> str:
         if not drawn:
@@ -209,9 +209,24 @@ def test_subgroups_are_in_order_with_the_lowest_recall_named(page_of: Callable[.
     section = page_of().split('<section id="subgroups"')[1].split("</section>")[0]
     places = [section.index(f'<th scope="row">{name}') for name in ("&lt;20", "40-59", "80+", "100+", "unknown")]
     assert places == sorted(places)
-    assert "By age band. Lowest sensitivity: <b>" in section
-    assert section.count("too few lesions to report") == 1
+    assert "<h3>By age band</h3>" in section and "Lowest sensitivity" not in section
+    assert section.count("too few lesions to report") == 3
     assert "malignant only" in section and '<th scope="col">AUROC</th>' in section
+
+
+def test_the_lowest_recall_and_the_gap_are_named(
+    page_of: Callable[..., str], metrics_of: Callable[..., dict[str, Any]]
+) -> None:
+    metrics = metrics_of()
+    rows = metrics["splits"]["test"]["by"]["age_band"]
+    for row, value in zip(rows[:3], (0.95, 0.7, 0.9), strict=True):
+        interval = {"value": value, "low": value - 0.05, "high": value + 0.05, "method": "wilson", "dropped": 0}
+        row |= {"n_positive_groups": 30, "suppressed": False, "sensitivity": interval, "prevalence": 0.25}
+    section = page_of({"metrics": metrics}).split('<section id="subgroups"')[1].split("</section>")[0]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", section))
+    assert f"Lowest sensitivity: {rows[1]['value']}, 0.700" in text.replace("&lt;", "<")
+    assert f"highest: {rows[0]['value']}, 0.950" in text.replace("&lt;", "<") and "gap 0.250" in text
+    assert "25.0 %" in text and "Prevalence" in text
 
 
 def test_mistakes_in_colour_name_the_most_probable_class(page_of: Callable[..., str], tmp_path: Path) -> None:
@@ -219,7 +234,7 @@ def test_mistakes_in_colour_name_the_most_probable_class(page_of: Callable[..., 
     folder.mkdir(parents=True)
     Image.fromarray(np.full((8, 8, 3), [200, 120, 90], dtype=np.uint8)).save(folder / "0.jpg")
     entry = {"image_id": "i", "group_id": "g", "label": "bcc", "score": 0.1, "kind": "false negative", "file": "0.jpg"}
-    for extra, expected in (({}, "bcc<br>"), ({"predicted": "nv", "subtype": "x"}, "bcc<br>most probable: nv")):
+    for extra, expected in (({}, "bcc<br>"), ({"predicted": "nv", "subtype": "x"}, "bcc (x)<br>most probable: nv")):
         (folder / "mistakes.json").write_text(json.dumps([entry | extra]))
         page = page_of()
         assert expected in page and 'src="data:image/jpeg;base64,' in page

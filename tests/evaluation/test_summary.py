@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from evaluation.intervals import wilson
 from evaluation.predictions import Predictions
+from evaluation.recalibration import fit_calibrator
 from evaluation.summary import evaluate_run, format_interval
-from evaluation.threshold import OperatingPoint, choose_operating_point
+from evaluation.threshold import OperatingPoint, choose_operating_point, fixed_point
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 INTERVAL = {"value", "low", "high", "method", "dropped"}
@@ -39,9 +40,11 @@ def split(
 
 
 def run(
-    val: Predictions, test: Predictions, weak: tuple[Predictions, Predictions] | None = None, **change: Any
+    val: Predictions | None, test: Predictions, weak: tuple[Predictions, Predictions] | None = None, **change: Any
 ) -> dict[str, Any]:
-    point = change.pop("point", None) or choose_operating_point(val, group_name="patient")
+    point = change.pop("point", None)
+    if val is not None and point is None:
+        point = choose_operating_point(val, group_name="patient")
     settings: dict[str, Any] = {
         "domain_aucs": {"NORMAL": 0.55, "PNEUMONIA": None},
         "title": "Pneumonia on chest X-rays: simple_cnn",
@@ -52,8 +55,9 @@ def run(
         "bootstrap": 200,
         "subgroup_columns": ["subtype"],
     }
-    weak = weak or (split("val", 11, separation=0.8), split("test", 12, separation=0.8))
-    settings |= {"baselines": {"thumbnail": weak}}
+    if val is not None and weak is None:
+        weak = (split("val", 11, separation=0.8), split("test", 12, separation=0.8))
+    settings |= {"baselines": {} if weak is None else {"thumbnail": weak}}
     return evaluate_run(val, test, point, **(settings | change))
 
 
@@ -75,15 +79,15 @@ def titles(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 def test_structure(calm: dict[str, Any]) -> None:
     assert list(calm) == [
         "schema", "title", "phantom", "task", "model", "classes", "positive_class", "negative_class", "positive",
-        "group_name", "test_kind", "leak", "confidence", "bootstrap", "threshold", "splits", "shift", "baseline",
-        "baselines", "promise", "worries",
+        "group_name", "test_kind", "leak", "confidence", "beta", "bootstrap", "threshold", "splits", "shift", "baseline",
+        "baselines", "promise", "calibration", "decision_curve", "worries",
     ]  # fmt: skip
     assert calm["bootstrap"] == {"resamples": 200, "unit": "patient", "method": "percentile", "seed": 0}
     for side in (*calm["splits"].values(), calm["baseline"]["val"], calm["baseline"]["test"]):
         for name in ("auroc", "average_precision", "brier", "log_loss"):
             assert set(side[name]) == INTERVAL
         for name in ("at_0.5", "at_threshold"):
-            assert set(side[name]) == {"threshold", "tp", "fn", "fp", "tn", *RATES}
+            assert set(side[name]) >= {"threshold", "tp", "fn", "fp", "tn", *RATES}
             assert all(set(side[name][rate]) == INTERVAL for rate in RATES)
     assert [row["metric"] for row in calm["shift"]["table"]] == ["AUROC", "sensitivity", "specificity"]
 
@@ -114,7 +118,10 @@ def test_figures_of_a_split(calm: dict[str, Any]) -> None:
 
 
 def test_a_calm_run_has_only_the_note_on_selection(calm: dict[str, Any]) -> None:
-    assert titles(calm) == [("note", "Validation chose the epoch and the threshold")]
+    assert titles(calm) == [
+        ("note", "Raw scores are only roughly risks"),
+        ("note", "Validation chose the epoch and the threshold"),
+    ]
     assert not calm["shift"]["detected"]
     assert calm["baseline"]["clears"]
     assert "better than the baseline" in calm["baseline"]["sentence"]
@@ -241,10 +248,12 @@ def test_subgroups_and_their_suppression(calm: dict[str, Any]) -> None:
 def test_subgroup_columns() -> None:
     val, test = split("val", 1), split("test", 2)
     for part in (val, test):
-        part.frame["age"] = np.arange(len(part))
+        part.frame["age"] = np.arange(len(part)) % 90
+        part.frame["serial"] = np.arange(len(part))
         part.frame["sex"] = ["F" if row % 2 else None for row in range(len(part))]
-    metrics = run(val, test, subgroup_columns=["age", "sex"])
-    assert "age" not in metrics["splits"]["test"]["by"]
+    metrics = run(val, test, subgroup_columns=["serial", "age", "sex"])
+    assert list(metrics["splits"]["test"]["by"]) == ["age", "sex"]
+    assert {row["value"] for row in metrics["splits"]["test"]["by"]["age"]} == {"<30", "30-60", ">60"}
     assert {row["value"] for row in metrics["splits"]["test"]["by"]["sex"]} == {"F", "unknown"}
     for column in ("nonsense", "label", "prob_NORMAL"):
         with pytest.raises(ValueError, match=f"subgroup column '{column}'"):
@@ -315,3 +324,38 @@ def test_fixed_rule_goes_to_the_baseline_too() -> None:
     metrics = run(val, split("test", 2), point=point)
     assert metrics["baseline"]["test"]["at_threshold"]["threshold"] == 0.25
     assert metrics["promise"] is None
+
+
+def test_without_validation_nothing_is_said_that_needs_it() -> None:
+    test = split("test", 2)
+    point = fixed_point(0.5, test.positive_class, test.negative_class)
+    metrics = run(None, test, point=point, test_kind="given")
+    json.dumps(metrics, allow_nan=False)
+    assert list(metrics["splits"]) == ["test"]
+    assert metrics["shift"] is metrics["baseline"] is metrics["promise"] is metrics["calibration"]["calibrator"] is None
+    assert metrics["splits"]["test"]["auroc"]["value"] == pytest.approx(roc_auc_score(test.labels, test.scores))
+    assert ("caution", "No validation predictions") in titles(metrics)
+    outside = run(None, test, point=point, test_kind="external")
+    assert {"No validation predictions", "No baseline to compare with"}.isdisjoint(
+        title for _, title in titles(outside)
+    )
+    with pytest.raises(ValueError, match="baselines need validation"):
+        run(None, test, (test, test), point=point)
+
+
+def test_intervals_prevalences_and_beta_are_as_asked_for() -> None:
+    plain = run(split("val", 1), split("test", 2))
+    other = run(split("val", 1), split("test", 2), interval="bca", prevalences=(0.02,), beta=0.5)
+    assert other["bootstrap"]["method"] == "bca" and other["beta"] == 0.5
+    ours, theirs = (metrics["splits"]["test"]["at_threshold"] for metrics in (other, plain))
+    assert [row["prevalence"] for row in ours["prevalence"]] == [0.02]
+    assert ours["f_beta"]["value"] != theirs["f_beta"]["value"]
+    assert other["splits"]["test"]["auroc"]["value"] == plain["splits"]["test"]["auroc"]["value"]
+    assert other["splits"]["test"]["auroc"]["low"] != plain["splits"]["test"]["auroc"]["low"]
+
+
+def test_a_calibrator_that_was_fitted_elsewhere_is_used_as_it_is() -> None:
+    calibrator = fit_calibrator(split("val", 7))
+    metrics = run(split("val", 1), split("test", 2), calibrator=calibrator)
+    assert metrics["calibration"]["calibrator"]["slope"] == calibrator.slope
+    assert metrics["calibration"]["calibrator"]["slope"] != fit_calibrator(split("val", 1)).slope

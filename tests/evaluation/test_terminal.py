@@ -16,7 +16,7 @@ def figure(value: float | None) -> dict[str, Any]:
 
 
 def point(value: float) -> dict[str, Any]:
-    return {name: figure(value) for name in ("accuracy", "sensitivity", "specificity")}
+    return {name: figure(value) for name in ("accuracy", "sensitivity", "specificity", "group_recall")}
 
 
 def metrics(promise: dict[str, Any] | None) -> dict[str, Any]:

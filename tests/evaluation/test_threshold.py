@@ -13,11 +13,13 @@ from scipy.stats import norm
 from evaluation.certificate import certified_misses, empirical_misses
 from evaluation.predictions import Predictions, read_predictions, write_predictions
 from evaluation.threshold import (
+    RULES,
     Infeasible,
     OperatingPoint,
     certified_threshold,
     choose_operating_point,
     empirical_threshold,
+    fixed_point,
     positive_group_scores,
 )
 
@@ -136,7 +138,7 @@ def test_certified_falls_back_to_empirical_and_says_so() -> None:
     point = choose_operating_point(predictions(spread(50)), group_name="patient")
     assert (point.rule, point.requested_rule) == ("empirical", "certified")
     assert point.fallback_reason is not None
-    for part in ("50 PNEUMONIA patients", "at least 59", "94.2 %"):
+    for part in ("50 PNEUMONIA patients", "at least 59", "94.18 %"):
         assert part in point.fallback_reason
     assert (point.misses_allowed, point.recall_lower_bound) == (2, None)
     assert "no promise" in point.statement
@@ -149,7 +151,7 @@ def test_price_on_validation() -> None:
     negatives = [float(score) for score in np.linspace(0, 0.9, 40)]
     point = choose_operating_point(predictions(spread(100), negatives))
     rows = {row["rule"]: row for row in point.price}
-    assert list(rows) == ["0.5", "empirical", "certified"]
+    assert list(rows) == ["0.5", "certified", "crc", "empirical", "youden", "fbeta", "cost"]
     assert rows["certified"]["threshold"] == point.threshold
     assert rows["certified"]["group_recall"] == 0.99
     assert rows["empirical"]["group_recall"] == 0.95
@@ -161,9 +163,9 @@ def test_fixed_rule() -> None:
     # Held as a float32, so that both precisions take the same decision at the very value.
     assert point.threshold == float(np.float32(0.3))
     assert (point.recall_lower_bound, point.expected_recall, point.fallback_reason) == (None, None, None)
-    assert [row["rule"] for row in point.price] == ["0.5", "fixed", "empirical", "certified"]
+    assert [row["rule"] for row in point.price][:3] == ["0.5", "fixed", "certified"]
     half = choose_operating_point(predictions(spread(20)), rule="fixed")
-    assert (half.threshold, len(half.price)) == (0.5, 3)
+    assert (half.threshold, [row["rule"] for row in half.price][:2]) == (0.5, ["0.5", "certified"])
 
 
 def test_without_positives_or_negatives() -> None:
@@ -191,7 +193,11 @@ def test_one_positive_group_and_equal_scores() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": "youden"}, "'youden'"),
+        ({"rule": "best"}, "'best'"),
+        ({"min_specificity": 1.0}, r"min_specificity is 1\.0"),
+        ({"beta": 0.0}, r"beta is 0\.0"),
+        ({"miss_cost": float("inf")}, "miss_cost is inf"),
+        ({"infeasible": "ignore"}, "'ignore'"),
         ({"recall": 1.0}, "recall is 1.0"),
         ({"confidence": 0.0}, "confidence is 0.0"),
         ({"group_score": "mean"}, "'mean'"),
@@ -206,9 +212,7 @@ def test_impossible_requests(change: dict[str, float | str], message: str) -> No
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.floats(0, 1, width=32), min_size=59, max_size=120), st.sampled_from(["certified", "empirical", "fixed"])
-)
+@given(st.lists(st.floats(0, 1, width=32), min_size=59, max_size=120), st.sampled_from(RULES))
 def test_decisions_at_the_threshold_survive_csv_and_json(
     tmp_path_factory: pytest.TempPathFactory, scores: list[float], rule: str
 ) -> None:
@@ -227,6 +231,49 @@ def test_decisions_at_the_threshold_survive_csv_and_json(
         assert (read == stored).any()
         positives = read[held.labels == 1]
         assert (positives < stored).sum() <= point.misses_allowed
+
+
+def test_a_point_from_before_the_later_fields_is_still_read() -> None:
+    point = choose_operating_point(predictions(spread(100)))
+    later = {
+        "min_specificity",
+        "specificity_lower_bound",
+        "specificity_from",
+        "unmet",
+        "beta",
+        "miss_cost",
+        "infeasible",
+    }
+    earlier = {name: value for name, value in point.to_dict().items() if name not in later}
+    assert OperatingPoint.from_dict({"title": "a run", **earlier}) == point
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_arguments_choose_the_same_point_again(rule: str) -> None:
+    held = predictions(spread(100), [float(score) for score in np.linspace(0, 0.7, 60)])
+    point = choose_operating_point(held, rule, 0.9, fixed=0.3, min_specificity=0.2, beta=1.5, miss_cost=4.0)
+    assert choose_operating_point(held, **point.rule_arguments()) == point
+
+
+def test_refusing_names_what_can_be_had_and_what_to_change() -> None:
+    with pytest.raises(Infeasible) as caught:
+        choose_operating_point(predictions(spread(50)), infeasible="refuse", group_name="patient")
+    for part in ("50 PNEUMONIA patients", "at least 59", "94.18 %", "threshold.recall=0.941", "split.val_fraction"):
+        assert part in str(caught.value)
+    offered = choose_operating_point(predictions(spread(50)), recall=0.941, infeasible="refuse")
+    assert (offered.rule, offered.misses_allowed) == ("certified", 0)
+
+
+def test_a_point_set_by_hand_without_validation_promises_nothing() -> None:
+    point = fixed_point(0.3, "PNEUMONIA", "NORMAL")
+    assert (point.threshold, point.rule, point.n_groups, point.price) == (0.3, "fixed", 0, ())
+    assert (point.recall_lower_bound, point.expected_recall) == (None, None)
+    assert "set by hand" in point.statement and "promises none" in point.statement
+    assert OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict(), allow_nan=False))) == point
+    with pytest.raises(ValueError, match=r"1\.2"):
+        fixed_point(1.2, "PNEUMONIA", "NORMAL")
+    with pytest.raises(ValueError, match="'mean'"):
+        fixed_point(0.5, "PNEUMONIA", "NORMAL", group_score="mean")
 
 
 def test_operating_point_round_trip(tmp_path: Path) -> None:

@@ -1,0 +1,211 @@
+"""What corrupted images do to a model at its locked threshold: metric against strength, in pairs with the clean images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.bootstrap import Bootstrap, Resampling, bootstrap, difference_interval
+from evaluation.intervals import Interval, format_interval, without_ends
+from evaluation.predictions import Predictions
+from evaluation.rate_intervals import groups_of, rate_intervals
+from evaluation.subgroups import LOCKED
+from evaluation.wording import listed, plural
+
+METRICS: Final[dict[str, str]] = {
+    "auroc": "auroc",
+    "sensitivity": f"{LOCKED}/sensitivity",
+    "specificity": f"{LOCKED}/specificity",
+    "balanced_accuracy": f"{LOCKED}/balanced_accuracy",
+    "brier": "brier",
+}
+"""What is reported of each cell, and what the bootstrap calls it."""
+NOTABLE_DROP: Final = 0.05
+"""A sensitivity or specificity lower than on clean images by more than this is called a drop."""
+
+
+def resampled_at(predictions: Predictions, threshold: float, how: Resampling) -> Bootstrap:
+    """Every metric of ``METRICS`` with its draws; those of the same images share their resamples, whatever the scores."""
+    return bootstrap(
+        predictions.labels, predictions.scores, predictions.groups, {LOCKED: threshold}, how.resamples, how.seed
+    )
+
+
+def figures_of(
+    predictions: Predictions, resampled: Bootstrap, threshold: float, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """An INTERVAL for each of ``METRICS``, as in the report of a run; None where it is not defined, as AUROC of one class."""
+    rates = rate_intervals(predictions, resampled, LOCKED, threshold, confidence)
+    enough = min(groups_of(predictions).values())
+    found = {name: without_ends(resampled.interval(name, confidence), enough) for name in ("auroc", "brier")}
+    return {metric: (found | rates)[metric].to_dict() for metric in METRICS}
+
+
+def cell_of(
+    corrupted: Predictions, after: Bootstrap, clean: Predictions, before: Bootstrap, threshold: float, confidence: float
+) -> dict[str, Any]:
+    """One kind at one strength.
+
+    Args:
+        corrupted, clean: the same images in the same order. ``after``, ``before``: their resamples, of one seed.
+        threshold: locked.
+
+    Returns:
+        An INTERVAL for each of ``METRICS``; ``difference`` with the same names, corrupted minus clean in pairs; and
+        ``changed``, ``lost``, ``raised``: images whose decision is another one, positives no longer found, new false alarms.
+    """
+    enough = min(groups_of(clean).values())
+    now, then = corrupted.scores >= threshold, clean.scores >= threshold
+    positive = clean.labels == 1
+    differences = {
+        metric: without_ends(difference_interval(name, after, before, confidence), enough).to_dict()
+        if np.isfinite(before.values[name])
+        else Interval(None, None, None).to_dict()
+        for metric, name in METRICS.items()
+    }
+    return {
+        **figures_of(corrupted, after, threshold, confidence),
+        "difference": differences,
+        "changed": int((now != then).sum()),
+        "lost": int((positive & then & ~now).sum()),
+        "raised": int((~positive & ~then & now).sum()),
+    }
+
+
+def kind_of(kind: str, title: str, meaning: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All strengths of one corruption.
+
+    Args:
+        cells: results of :func:`cell_of` with ``strength`` and ``parameter``, weakest first.
+
+    Returns:
+        ``first_drop``: of sensitivity and of specificity, the lowest strength at which it is lower by more than
+        ``NOTABLE_DROP``, or None; ``certain``: whether the paired interval there excludes 0; ``cost``: mean loss of balanced
+        accuracy over the strengths (of a single class: of what is defined).
+    """
+    drops, certain = {}, {}
+    for metric in ("sensitivity", "specificity"):
+        where = next((cell for cell in cells if _fell(cell["difference"][metric])), None)
+        drops[metric] = None if where is None else int(where["strength"])
+        high = None if where is None else where["difference"][metric]["high"]
+        certain[metric] = high is not None and high < 0
+    return {
+        "kind": kind,
+        "title": title,
+        "meaning": meaning,
+        "cells": [dict(cell) for cell in cells],
+        "first_drop": drops,
+        "certain": certain,
+        "cost": float(np.mean([_loss(cell["difference"]) for cell in cells])),
+    }
+
+
+def _fell(difference: Mapping[str, Any]) -> bool:
+    return difference["value"] is not None and difference["value"] < -NOTABLE_DROP
+
+
+def _loss(difference: Mapping[str, Mapping[str, Any]]) -> float:
+    for metric in ("balanced_accuracy", "sensitivity", "specificity"):
+        if difference[metric]["value"] is not None:
+            return -float(difference[metric]["value"])
+    return 0.0
+
+
+def findings_of(
+    clean: Mapping[str, Any], kinds: Sequence[Mapping[str, Any]], called: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a reader should know first.
+
+    Args:
+        clean: figures of the clean images. ``kinds``: results of :func:`kind_of`.
+        called: ``positive`` and ``negative``: what the two sides are called.
+
+    Returns:
+        ``worst``: the kind that costs most balanced accuracy; ``worst_strength``: the strength that is described;
+        ``sentence``: in words; ``fragile``, ``steady``: titles of kinds with and without a drop.
+    """
+    fragile = [item for item in kinds if any(item["first_drop"].values())]
+    steady = [str(item["title"]) for item in kinds if item not in fragile]
+    worst = max(kinds, key=lambda item: item["cost"])
+    strength = min((s for s in worst["first_drop"].values() if s is not None), default=len(worst["cells"]))
+    if not fragile:
+        sentence = (
+            f"No corruption lowers sensitivity or specificity by more than {NOTABLE_DROP:.2f} at any strength. "
+            + _costs_most(clean, worst, strength)
+        )
+    else:
+        sentence = f"{_costs_most(clean, worst, strength)} {_misses(worst, strength, called)}".rstrip()
+        others = [_inside(str(item["title"])) for item in fragile if item is not worst]
+        sentence += f" Also fragile: {listed(others)}." if others else ""
+        sentence += f" No such drop: {listed([_inside(name) for name in steady])}." if steady else ""
+    return {
+        "worst": worst["kind"],
+        "worst_strength": strength,
+        "fragile": [str(item["title"]) for item in fragile],
+        "steady": steady,
+        "sentence": sentence,
+    }
+
+
+def _costs_most(clean: Mapping[str, Any], worst: Mapping[str, Any], strength: int) -> str:
+    cell = worst["cells"][strength - 1]
+    changes = []
+    for metric in ("sensitivity", "specificity"):
+        before, after = clean[metric], cell[metric]
+        if before["value"] is None:
+            continue
+        verb = "falls" if after["value"] < before["value"] else "rises" if after["value"] > before["value"] else "stays"
+        start = f"from {format_interval(before)} to " if verb != "stays" else "at "
+        changes.append(f"{metric} {verb} {start}{format_interval(after)}")
+    return f"{worst['title']} costs most: at strength {strength} ({cell['parameter']}) {' and '.join(changes)}."
+
+
+def _inside(title: str) -> str:
+    """A title inside a sentence; an abbreviation stays as it is."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
+
+
+def _misses(worst: Mapping[str, Any], strength: int, called: Mapping[str, str]) -> str:
+    """How many decisions change for the worse there; empty where none does."""
+    cell = worst["cells"][strength - 1]
+    parts = []
+    if cell["lost"]:
+        parts.append(f"newly missed: {plural(cell['lost'], called['positive'] + ' image')}")
+    if cell["raised"]:
+        parts.append(f"newly flagged: {plural(cell['raised'], called['negative'] + ' image')}")
+    return f"There, {' and '.join(parts)}." if parts else ""
+
+
+def subset_rows(predictions: Predictions, images: int | None, seed: int) -> NDArray[np.int64]:
+    """Rows of a random part of the images: whole groups, with and without a positive image in the proportion of the whole.
+
+    Args:
+        images: about how many, at least 2; None or more than there are takes all.
+        seed: of the draw.
+
+    Returns:
+        Ascending row numbers. At least one group of each kind that there is; a group is never cut, so that the number of images
+        may be a little higher than asked for.
+
+    Raises:
+        ValueError: fewer than 2 images.
+    """
+    n = len(predictions)
+    if images is not None and images < 2:
+        raise ValueError(f"images={images}: at least 2 images are needed; leave it away to take all {n:,}.")
+    if images is None or images >= n:
+        return np.arange(n, dtype=np.int64)
+    generator, groups = np.random.default_rng([seed, 5]), predictions.groups
+    sizes = np.bincount(groups)
+    positive = np.bincount(groups, weights=predictions.labels) > 0
+    taken: list[NDArray[np.int64]] = []
+    for members in (np.flatnonzero(positive), np.flatnonzero(~positive)):
+        if len(members):
+            order = generator.permutation(members)
+            wanted = images * sizes[members].sum() / n
+            enough = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
+            taken.append(order[:enough])
+    return np.flatnonzero(np.isin(groups, np.concatenate(taken))).astype(np.int64)

@@ -1,0 +1,134 @@
+"""A folder that holds judged predictions: a run, an ensemble, or a record of evaluate.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from conf.output import short
+from evaluation.decided import Decided, decide
+from evaluation.predictions import Predictions, read_predictions
+
+CROSS_VALIDATION: Final = "out_of_fold"
+
+
+@dataclass(frozen=True)
+class JudgedFolder:
+    """Predictions with the operating point that was fixed for them.
+
+    Attributes:
+        folder: as it was given. ``metrics``: metrics.json. ``record``: run.json; empty where there is none.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def outcome(self) -> tuple[Any, ...]:
+        """What the classes are: names in their order, the positive ones, and what positives and negatives are called."""
+        return tuple(
+            tuple(value) if isinstance(value, list) else value
+            for value in (self.metrics[key] for key in ("classes", "positive", "positive_class", "negative_class"))
+        )
+
+    @property
+    def test_part(self) -> str:
+        """The predictions file of the test part: ``test``, or ``out_of_fold`` of a cross-validation."""
+        return "test" if "splits" in self.metrics else CROSS_VALIDATION
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The test part of metrics.json; of a cross-validation the pooled folds."""
+        held = self.metrics["splits"]["test"] if "splits" in self.metrics else self.metrics["pooled"]
+        return dict(held)
+
+    @property
+    def threshold(self) -> float | None:
+        """The locked threshold; None of a cross-validation, whose folds have thresholds of their own."""
+        return float(self.metrics["threshold"]["threshold"]) if "splits" in self.metrics else None
+
+    @property
+    def name(self) -> str:
+        """What the model is called in a comparison: its kind, and what tells it from its repetitions."""
+        model, seeds, members = str(self.metrics["model"]), self.record.get("seeds") or {}, self.record.get("members")
+        if members:
+            kind = "folds" if "folds" in str(self.record.get("kind")) else "runs"
+            return f"{model}, {len(members)} {kind} as one"
+        seed = seeds.get("seed")
+        return f"{model}, seed {seed}" if seed is not None else model
+
+    def has(self, part: str) -> bool:
+        """Whether there are predictions of ``val`` or ``test``."""
+        return (self.folder / "predictions" / f"{part}.csv").is_file()
+
+    def predictions(self, part: str) -> Predictions:
+        """Predictions of one part, checked."""
+        classes, positive, positive_class, negative_class = self.outcome
+        return read_predictions(
+            self.folder / "predictions" / f"{part}.csv", classes, positive, positive_class, negative_class
+        )
+
+    @cached_property
+    def test(self) -> Decided:
+        """The test images with their decisions, each at the locked threshold or at that of its fold.
+
+        Raises:
+            ValueError: the predictions are not those that were judged.
+        """
+        held = self.predictions(self.test_part)
+        if len(held) != self.summary["n"]:
+            raise ValueError(
+                f"{short(self.folder)}: predictions/{self.test_part}.csv has {len(held):,} rows, but {self.summary['n']:,} "
+                "images were judged (metrics.json). Restore the file, or judge it again: python evaluate.py predictions=FILE.csv"
+            )
+        if self.threshold is not None:
+            return decide(held, self.threshold)
+        cut = np.asarray(self.summary["at_threshold"]["thresholds"], dtype=np.float64)
+        return decide(held, held.scores >= cut[held.frame["fold"].to_numpy(dtype=np.int64)])
+
+
+def read_judged(folder: Path, key: str = "compare") -> JudgedFolder:
+    """Read a folder with judged predictions.
+
+    Args:
+        key: of the command line, for messages.
+
+    Raises:
+        ValueError: if it is none, or of a run that is not finished; says why and what to do.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{key}: {folder}: there is no such folder.")
+    record = _json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    if record.get("status", "finished") != "finished":
+        raise ValueError(
+            f"{key}: {short(folder)}: this run is not finished (status {record['status']}). Finish it with "
+            f"python train.py resume={short(folder)}"
+        )
+    if not (folder / "metrics.json").is_file():
+        raise ValueError(
+            f"{key}: {short(folder)}: metrics.json is missing, so nothing was judged here. Give the folder of a finished run, "
+            "of an ensemble, or of a record of evaluate.py."
+        )
+    found = JudgedFolder(folder, _json(folder / "metrics.json"), record)
+    needed = ("classes", "positive", "positive_class", "negative_class", "threshold", "model", "task", "bootstrap")
+    lacking = [name for name in needed if name not in found.metrics]
+    if lacking or not {"splits", "pooled"} & set(found.metrics):
+        raise ValueError(
+            f"{folder / 'metrics.json'} is no judged run ({', '.join(lacking) or 'splits'} missing). Judge it again."
+        )
+    if not found.has(found.test_part):
+        raise ValueError(f"{key}: {short(folder)}: predictions/{found.test_part}.csv is missing. Judge the run again.")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}). Train or judge the run again.") from error

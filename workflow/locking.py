@@ -1,0 +1,159 @@
+"""What the test may not change, on disk before the test is scored: operating point, calibration, the model itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from callbacks.checkpoints import store_fixed
+from callbacks.trainer import RunCallbacks
+from conf.output import write_json
+from conf.schema import RESEARCH_NOTICE
+from datamodules.prepared import PreparedData
+from evaluation.predictions import read_predictions
+from evaluation.promise import advance_of
+from evaluation.recalibration import Calibrator, fit_calibrator
+from evaluation.rules import Infeasible, check_feasible
+from evaluation.threshold import OperatingPoint
+from lightning_modules import ImageClassifier
+from models.bundle import save_bundle
+from models.pretrained import description_of
+from workflow.data import title_of
+
+log = logging.getLogger("firstread")
+
+
+def require_feasible(settings: dict[str, Any], prepared: PreparedData) -> None:
+    """Say before hours of training that validation cannot certify what was asked for, or stop there.
+
+    Raises:
+        Infeasible: where ``threshold.infeasible`` is ``refuse``; says what could be certified, and with how many groups.
+    """
+    threshold = settings["threshold"]
+    positive, negative = groups_of(settings, prepared, "val")
+    try:
+        check_feasible(
+            positive,
+            negative,
+            threshold["rule"],
+            positive_class=called(settings),
+            recall=threshold["recall"],
+            confidence=threshold["confidence"],
+            min_specificity=threshold["min_specificity"],
+            group_name=settings["task"]["group_name"],
+        )
+    except Infeasible as error:
+        if threshold["infeasible"] == "refuse":
+            raise
+        log.warning("threshold: %s", error)
+
+
+def called(settings: dict[str, Any]) -> str:
+    """What the positive classes together are called."""
+    task = settings["task"]
+    return str(task["positive_name"] or " + ".join(task["positive"]))
+
+
+def groups_of(settings: dict[str, Any], prepared: PreparedData, part: str) -> tuple[int, int]:
+    """Number of groups with a positive image in this part, and of groups without one."""
+    frame = prepared.manifest.frame.iloc[prepared.splits.rows(part)]
+    positive = frame["label"].isin(settings["task"]["positive"]).to_numpy(dtype=bool)
+    groups = frame["group_id"].to_numpy(dtype=str)
+    found = len(np.unique(groups[positive]))
+    return found, len(np.unique(groups)) - found
+
+
+def lock(
+    settings: dict[str, Any],
+    folder: Path,
+    prepared: PreparedData,
+    module: ImageClassifier,
+    kept: RunCallbacks,
+    metadata: dict[str, Any] | None,
+) -> str:
+    """Write ``model/``, ``calibration.json`` and ``threshold.json``, which are fixed from here on.
+
+    Args:
+        module: with the best weights, just validated.
+        metadata: description of the encoder, for a head that takes metadata.
+
+    Returns:
+        SHA-256 of the weights in ``model/``.
+    """
+    point, calibrator = kept.tuning.operating_point, kept.calibration.calibrator
+    assert point is not None and calibrator is not None
+    store_fixed(folder / "checkpoints" / "best.ckpt", module)
+    title = title_of(settings, prepared)
+    description = {
+        "title": title,
+        "notice": RESEARCH_NOTICE,
+        # Where the weights came from is in run.json; here it would be a path of another machine.
+        "network": {**settings["model"], "weights": "none"},
+        "classes": settings["task"]["classes"],
+        "positive": settings["task"]["positive"],
+        "preprocessing": description_of(settings["model"]),
+        "metadata": metadata,
+        "views": settings["evaluation"]["tta"],
+        "threshold": point.to_dict(),
+        "calibration": calibrator.to_dict(),
+        "manifest_sha256": prepared.manifest.sha256,
+        "split_sha256": prepared.splits.sha256,
+        "phantom": prepared.phantom,
+    }
+    digest = save_bundle(module.network, description, folder / "model")
+    write_calibration(calibrator, folder, title)
+    log.info("threshold %.4g, %s rule: %s", point.threshold, point.rule, point.statement)
+    if point.fallback_reason:
+        log.warning("the %s rule fell back to the empirical one: %s", point.requested_rule, point.fallback_reason)
+    write_threshold(settings, folder, prepared, point, digest)
+    return digest
+
+
+def write_threshold(
+    settings: dict[str, Any], folder: Path, prepared: PreparedData, point: OperatingPoint, weights: str | None
+) -> None:
+    """Write ``threshold.json``: the point, what it was fixed on, and what the test should show if its promise holds.
+
+    Args:
+        weights: SHA-256 of the weights; None for a baseline.
+    """
+    advance = advance_of(point, groups_of(settings, prepared, "test")[0], settings["task"]["group_name"])
+    if advance is not None:
+        log.info("in advance: %s", advance["sentence"])
+    content = {
+        "title": title_of(settings, prepared),
+        "notice": RESEARCH_NOTICE,
+        **point.to_dict(),
+        "advance": advance,
+        "manifest_sha256": prepared.manifest.sha256,
+        "split_sha256": prepared.splits.sha256,
+        "weights_sha256": weights,
+    }
+    write_json(content, folder / "threshold.json")
+
+
+def lock_baseline(settings: dict[str, Any], folder: Path, prepared: PreparedData, point: OperatingPoint) -> Calibrator:
+    """As :func:`lock`, for a baseline whose predictions are on disk; returns its calibration."""
+    task = settings["task"]
+    outcome = [task[name] for name in ("positive", "positive_name", "negative_name")]
+    calibrator = fit_calibrator(
+        read_predictions(folder / "predictions" / "val.csv", prepared.manifest.classes, *outcome)
+    )
+    write_calibration(calibrator, folder, title_of(settings, prepared))
+    write_threshold(settings, folder, prepared, point, None)
+    return calibrator
+
+
+def write_calibration(calibrator: Calibrator, folder: Path, title: str) -> None:
+    """Write ``calibration.json``."""
+    write_json({"title": title, "notice": RESEARCH_NOTICE, **calibrator.to_dict()}, folder / "calibration.json")
+
+
+def read_calibration(folder: Path) -> Calibrator | None:
+    """The calibration of a finished run; None for a run from before there was one."""
+    path = folder / "calibration.json"
+    return Calibrator.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

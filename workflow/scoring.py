@@ -1,0 +1,255 @@
+"""A finished run or ensemble as something that scores pixels: its networks, its preprocessing, its locked threshold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from conf.output import short
+from datamodules.metadata import MetadataEncoder
+from datamodules.progress import Progress, silent
+from evaluation.threshold import OperatingPoint
+from models.blocks import BlockNetwork
+from models.bundle import DESCRIPTION, Normalise, load_bundle
+from models.views import views
+
+# As many as the evaluation batches of a run with the usual data.batch_size: convolutions may round otherwise in other sizes.
+_AT_ONCE = 64
+_SAME = ("image_size", "channels", "interpolation")
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """One network of a scorer.
+
+    Attributes:
+        run: its folder. ``config``: config.yaml. ``description``: model/model.json.
+        network: in eval mode, on the device, float32.
+    """
+
+    run: Path
+    config: dict[str, Any]
+    description: dict[str, Any]
+    network: BlockNetwork
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, metadata: Tensor | None) -> NDArray[np.float64]:
+        """Class probabilities of a batch, shape (n, classes): exact float32 values held as float64, averaged over the views.
+
+        Args:
+            images: uint8, shape ``(n, channels, height, width)``, on the device. ``metadata``: float32 ``(n, m)`` or None.
+        """
+        network, kind = self.description["network"], self.description.get("views", "none")
+        normalise = Normalise(network["mean"], network["std"]).to(images.device)
+        found = []
+        for view in views(images, kind):
+            logits = self.network(normalise(view).contiguous(memory_format=torch.channels_last), metadata).float()
+            found.append(logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1))
+        scores = found[0] if len(found) == 1 else _as_evaluated(torch.stack(found).mean(dim=0))
+        values: NDArray[np.float64] = scores.cpu().numpy().astype(np.float64)
+        if values.shape[1] > 1:
+            return values
+        second = self.description["classes"][1] in self.description["positive"]
+        return np.concatenate([1.0 - values, values] if second else [values, 1.0 - values], axis=1)
+
+
+def _as_evaluated(mean: Tensor) -> Tensor:
+    """The mean over views by the same way through logits as in the test of a run, so that the rounding is the same too."""
+    if mean.shape[1] == 1:
+        return mean.logit(eps=1e-7).sigmoid()
+    return mean.clamp_min(1e-12).log().softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores images: one network, or several whose probabilities are averaged.
+
+    Attributes:
+        run: folder of the run or ensemble. ``record``: its run.json. ``config``: config.yaml (of an ensemble: of its first run).
+        networks: at least one.
+        point: the operating point of the run or ensemble, locked.
+        device: where the networks are.
+    """
+
+    run: Path
+    record: dict[str, Any]
+    config: dict[str, Any]
+    networks: tuple[ScoredBy, ...]
+    point: OperatingPoint
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """What a table calls it: the model's name and the number of its networks where there are several."""
+        names = " + ".join(dict.fromkeys(str(part.config["model"]["name"]) for part in self.networks))
+        return names if len(self.networks) == 1 else f"{names} (mean of {len(self.networks)})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return tuple(self.config["task"]["classes"])
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """``positive``, ``positive_name`` and ``negative_name``, as :class:`evaluation.predictions.Predictions` takes them."""
+        return {name: self.config["task"][name] for name in ("positive", "positive_name", "negative_name")}
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """``image_size``, ``channels`` and ``interpolation`` of the pixels that it takes."""
+        network = self.networks[0].description["network"]
+        return {name: network[name] for name in ("image_size", "channels", "interpolation")}
+
+    @property
+    def takes_metadata(self) -> bool:
+        """Whether a network sees more than the image."""
+        return any(part.description.get("metadata") for part in self.networks)
+
+    def probabilities(
+        self, pixels: NDArray[np.uint8], metadata: pd.DataFrame | None = None, progress: Progress = silent
+    ) -> NDArray[np.float64]:
+        """Class probabilities of images.
+
+        Args:
+            pixels: shape ``(n, height, width, channels)``, uint8, decoded as ``decoding`` says; may be memory-mapped.
+            metadata: rows of a manifest, one an image, for networks that see metadata; raw values, encoded here.
+            progress: shows how far it is.
+
+        Returns:
+            Shape ``(n, classes)``; those of the run's own test images are those of its predictions file (to 1e-6, and to the
+            bit on the machine and with the batch size of the run).
+
+        Raises:
+            ValueError: pixels of another size, or metadata missing for a network that needs them.
+        """
+        size, channels = self.decoding["image_size"], self.decoding["channels"]
+        if pixels.ndim != 4 or pixels.shape[1:] != (size, size, channels):
+            raise ValueError(
+                f"pixels have the shape {pixels.shape}; {short(self.run)} takes (n, {size}, {size}, {channels})."
+            )
+        tables = [_encoded(part, metadata, len(pixels)) for part in self.networks]
+        found = np.zeros((len(self.networks), len(pixels), len(self.classes)))
+        with progress("scoring", len(pixels)) as advance:
+            for start in range(0, len(pixels), _AT_ONCE):
+                rows = slice(start, start + _AT_ONCE)
+                images = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(self.device)
+                for number, (part, table) in enumerate(zip(self.networks, tables, strict=True)):
+                    beside = None if table is None else torch.from_numpy(table[rows]).to(self.device)
+                    found[number, rows] = part.probabilities(images, beside)
+                advance(len(images))
+        return np.asarray(found[0] if len(self.networks) == 1 else found.mean(axis=0))
+
+
+def _encoded(part: ScoredBy, metadata: pd.DataFrame | None, n: int) -> NDArray[np.float32] | None:
+    described = part.description.get("metadata")
+    if not described:
+        return None
+    if metadata is None or len(metadata) != n:
+        raise ValueError(
+            f"{short(part.run)} sees metadata beside the image ({', '.join(described['outputs'][:4])}, ...), and these images "
+            "come without. Give data with the same columns, or a run without model.metadata."
+        )
+    return MetadataEncoder.from_description(described).encode(metadata)
+
+
+def load_scorer(run: Path) -> Scorer:
+    """Load a finished run, or an ensemble with all its runs.
+
+    Args:
+        run: folder of a run of a network, or one that ``ensemble.py`` made.
+
+    Raises:
+        ValueError: no finished run, a baseline, changed weights, or a run of an ensemble that is not there any more.
+    """
+    if not run.is_dir():
+        raise ValueError(f"run={run}: there is no such folder.")
+    record = _json(run / "run.json", "it is no run folder")
+    if record.get("status") != "finished":
+        raise ValueError(f"run={short(run)}: this run is not finished (status {record.get('status')}).")
+    point = OperatingPoint.from_dict(_json(run / "threshold.json", "there is no locked threshold"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folders = _networks_of(run, record)
+    networks = tuple(_loaded(folder, device) for folder in folders)
+    for member, part in zip(record.get("members", []), networks, strict=False):
+        _require_weights(run, member, part)
+    _require_alike(networks)
+    return Scorer(run, record, networks[0].config, networks, point, device)
+
+
+def _networks_of(run: Path, record: Mapping[str, Any]) -> list[Path]:
+    """The run itself, or the runs of an ensemble where they are now."""
+    if (run / "config.yaml").is_file():
+        return [run]
+    found = []
+    for member in record.get("members", []):
+        folder = Path(member["run"])
+        if not folder.is_dir():
+            raise ValueError(
+                f"run={short(run)}: this ensemble averages {folder}, which is not there any more. An ensemble scores new images "
+                "through its runs; put it back, or make the ensemble again."
+            )
+        found.append(folder)
+    if not found:
+        raise ValueError(f"run={short(run)}: neither config.yaml nor members; it is no run that can score images.")
+    return found
+
+
+def _loaded(folder: Path, device: torch.device) -> ScoredBy:
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"{short(folder)}: config.yaml is missing, so this is no run that can score images.")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    name = str(config["model"]["name"])
+    if name.startswith("baseline_"):
+        raise ValueError(
+            f"{short(folder)} is the baseline {name.removeprefix('baseline_')}, which leaves predictions and no network, so it "
+            "cannot score other images. Give a run of a network."
+        )
+    if not (folder / "model" / DESCRIPTION).is_file():
+        raise ValueError(
+            f"{short(folder)}: model/{DESCRIPTION} is missing, so there is no network. Train the run again."
+        )
+    network, description = load_bundle(folder / "model")
+    placed = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ScoredBy(folder, config, description, placed.float().eval())
+
+
+def _require_weights(run: Path, member: Mapping[str, Any], part: ScoredBy) -> None:
+    """The runs of an ensemble are those that it was made of."""
+    stored, there = member.get("weights_sha256"), part.description["weights_sha256"]
+    if stored is not None and stored != there:
+        raise ValueError(
+            f"{short(part.run)}: its weights ({there[:12]}) are not those that {short(run)} was made with ({stored[:12]}). "
+            "Make the ensemble again."
+        )
+
+
+def _require_alike(networks: Sequence[ScoredBy]) -> None:
+    """One decoding for all, because the pixels are decoded once."""
+    first = networks[0]
+    for other in networks[1:]:
+        for name in _SAME:
+            ours, theirs = (part.description["network"][name] for part in (first, other))
+            if ours != theirs:
+                raise ValueError(
+                    f"the runs of this ensemble take different pixels: model.{name} is {ours} in {short(first.run)} and {theirs} "
+                    f"in {short(other.run)}. Score them one by one."
+                )
+
+
+def _json(path: Path, meaning: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"run={short(path.parent)}: {path.name} is missing, so {meaning}.")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}).") from error
