@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from callbacks.mistakes import Mistake, contact_sheet
@@ -156,7 +157,12 @@ def log_mistakes(
 
 
 def log_hyperparameters(
-    logger: TensorBoardLogger, settings: dict[str, Any], results: dict[str, float], epoch: int
+    logger: TensorBoardLogger,
+    settings: dict[str, Any],
+    results: dict[str, float],
+    epoch: int,
+    *,
+    first: Collection[str] = (),
 ) -> None:
     """Fill the HPARAMS tab: settings beside the final figures of the run.
 
@@ -168,6 +174,7 @@ def log_hyperparameters(
             runs of a multirun.
         results: final figures by tag, for example ``test/auroc``; also logged as scalars, so that the tab finds them.
         epoch: step that they are logged at.
+        first: names of the settings whose columns come first; TensorBoard shows five before one asks for more.
     """
     shown = {
         name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()
@@ -175,7 +182,13 @@ def log_hyperparameters(
     logger.hparams.update(shown)
     logger.log_metrics({tag: value for tag, value in results.items() if math.isfinite(value)}, epoch)
     writer = logger.experiment._get_file_writer()
-    for summary in hparams(shown, results):
+    columns, start, end = hparams(shown, results)
+    plugin = columns.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in first  # it sorts by this and then by the alphabet
+    plugin.content = content.SerializeToString()
+    for summary in (columns, start, end):
         writer.add_summary(summary, epoch)
     logger.save()
 

@@ -21,7 +21,7 @@ from evaluation.calibration_bins import (
     top_label_error,
 )
 from evaluation.calibration_words import sentence_of, worry_of
-from evaluation.intervals import Interval, percentile_interval, share_interval, without_ends
+from evaluation.intervals import Interval, percentile_interval, share_interval, with_width
 from evaluation.logistic import Cells
 from evaluation.metrics import log_losses, squared_errors
 from evaluation.predictions import Predictions
@@ -91,7 +91,7 @@ def _summary(
 
     def ends(name: str) -> dict[str, Any]:
         found = percentile_interval(measure.values[name], draws[name], confidence)
-        return without_ends(found, fewest).to_dict()
+        return with_width(found, fewest).to_dict()
 
     mean, high = error_by_chance(scores, mass)
     several: dict[str, Any] = {"class_wise": None, "top_label": None}
@@ -208,7 +208,7 @@ def _centred(value: float, draws: Floats, confidence: float, fewest: int) -> dic
     kept = draws[np.isfinite(draws)]
     moved = np.maximum(draws - (kept.mean() - value), 0.0) if len(kept) else draws
     found = percentile_interval(value, moved, confidence)
-    return without_ends(Interval(found.value, found.low, found.high, CENTRED, found.dropped), fewest).to_dict()
+    return with_width(Interval(found.value, found.low, found.high, CENTRED, found.dropped), fewest).to_dict()
 
 
 def _bin_rows(

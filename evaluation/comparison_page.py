@@ -41,6 +41,7 @@ def write_comparison_page(folder: Path) -> Path:
         sections=_sections(content),
         phantom=content["phantom"],
         leaky=_leaky(content),
+        version=content["version"],
         m=content,
         pairs=[_pair(content, pair) for pair in content["pairs"]],
         p_text=p_text,

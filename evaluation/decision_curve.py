@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evaluation.bootstrap import Resampling, group_draws
 from evaluation.calibration_words import LARGEST_GAP
-from evaluation.intervals import percentile_interval, without_ends
+from evaluation.intervals import percentile_interval, with_width
 from evaluation.logistic import grouped
 from evaluation.predictions import Predictions
 from evaluation.rate_intervals import groups_of
@@ -190,7 +190,7 @@ class _Curve:
         return self._fewest > 1 and low is not None and low > 0.0
 
     def _interval(self, value: float, draws: Floats) -> dict[str, Any]:
-        return without_ends(percentile_interval(float(value), draws, self._how.confidence), self._fewest).to_dict()
+        return with_width(percentile_interval(float(value), draws, self._how.confidence), self._fewest).to_dict()
 
 
 def _ranges(good: list[bool]) -> list[list[float]]:

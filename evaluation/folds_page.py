@@ -13,7 +13,7 @@ from evaluation.pages import render, write_whole
 from evaluation.predictions import Predictions, read_predictions
 from evaluation.report_text import moment, percent, range_of, score
 
-_SECTIONS: Final = (
+_SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("results", "Results"),
     ("figures", "Decisions and ranking"),
     ("classes", "All classes"),

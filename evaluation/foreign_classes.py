@@ -243,10 +243,10 @@ def _two_classes(
         if classes is None:
             name = " + ".join(positive) if positive else "positive"
             return ones, (f"not {name}" if positive else "negative", name), "Label 1 is positive, label 0 negative."
-        chosen = _positive_of(table, list(classes), positive or (classes[1],), label)[0]
-        other = next(name for name in classes if name != chosen)
-        rows = ones if chosen == classes[1] else ~ones
-        return rows, (other, chosen), f"Label 0 is {classes[0]}, label 1 is {classes[1]}; {chosen} is positive."
+        named = _positive_of(table, list(classes), positive or (classes[1],), label)[0]
+        other = next(name for name in classes if name != named)
+        rows = ones if named == classes[1] else ~ones
+        return rows, (other, named), f"Label 0 is {classes[0]}, label 1 is {classes[1]}; {named} is positive."
     known = list(classes) if classes is not None else there
     labels = {name.casefold(): name for name in known}
     strange = [name for name in there if name.casefold() not in labels]

@@ -13,7 +13,11 @@ from evaluation.wording import figure, plural
 
 _RATES: Final = (("sensitivity", "sensitivity"), ("specificity", "specificity"), ("PPV", "ppv"), ("NPV", "npv"))
 _RANKED: Final = (("AUROC", "auroc"), ("average precision", "average_precision"), ("Brier score", "brier"))
-_CLASSWISE: Final = (("balanced accuracy", "balanced_accuracy"), ("macro AUROC", "macro_auroc"), ("accuracy", "accuracy"))
+_CLASSWISE: Final = (
+    ("balanced accuracy", "balanced_accuracy"),
+    ("macro AUROC", "macro_auroc"),
+    ("accuracy", "accuracy"),
+)
 
 
 def threshold_rows(run: RunFiles) -> list[CardRow]:
@@ -43,8 +47,12 @@ def performance_rows(run: RunFiles) -> list[CardRow]:
     )
     rows = [CardRow("Ranking", _listed(test, _RANKED), "performance measures with intervals")]
     if test.get("multiclass"):
-        rows.append(CardRow("All classes", _listed(test["multiclass"], _CLASSWISE), "performance measures with intervals"))
-    rows.append(CardRow("At the threshold", _listed(test["at_threshold"], _RATES), "performance at the operating point"))
+        rows.append(
+            CardRow("All classes", _listed(test["multiclass"], _CLASSWISE), "performance measures with intervals")
+        )
+    rows.append(
+        CardRow("At the threshold", _listed(test["at_threshold"], _RATES), "performance at the operating point")
+    )
     if test.get("groups"):
         groups = test["groups"]
         held = f"AUROC {format_interval(groups['auroc'])}; {_listed(groups['at_threshold'], _RATES)}"
@@ -53,8 +61,12 @@ def performance_rows(run: RunFiles) -> list[CardRow]:
     baseline = metrics.get("baseline")
     if baseline:
         rows.append(CardRow("Beside a baseline", baseline["sentence"], "comparison with other methods"))
-    rows.append(CardRow("Calibration", _calibration(metrics), "calibration", "Agreement of scores with observed rates."))
-    rows.append(CardRow("Subgroups", _subgroups(run), "fairness; performance in subgroups", "Performance by age, sex, site."))
+    rows.append(
+        CardRow("Calibration", _calibration(metrics), "calibration", "Agreement of scores with observed rates.")
+    )
+    rows.append(
+        CardRow("Subgroups", _subgroups(run), "fairness; performance in subgroups", "Performance by age, sex, site.")
+    )
     rows.append(CardRow("Failures", _failures(run), "failure analysis", "Look at the wrong images and describe them."))
     rows.append(_external(metrics))
     return rows
@@ -68,7 +80,9 @@ def limit_rows(run: RunFiles) -> list[CardRow]:
         if item["level"] != "fine"
     ]
     if not rows:
-        rows = [CardRow("Automatic checks", "No check raised a worry. That is no proof that there is none.", "limitations")]
+        rows = [
+            CardRow("Automatic checks", "No check raised a worry. That is no proof that there is none.", "limitations")
+        ]
     return [*rows, CardRow("Other limits", "", "limitations; interpretation", "What no program can see in the files.")]
 
 
@@ -104,5 +118,7 @@ def _external(metrics: Mapping[str, Any]) -> CardRow:
     if kind == "external":
         return CardRow("External testing", "These figures are of another data set than the one of training.", topic)
     if kind == "given":
-        return CardRow("External testing", "", topic, "Say whether these images come from another source than training.")
+        return CardRow(
+            "External testing", "", topic, "Say whether these images come from another source than training."
+        )
     return CardRow("External testing", "Not in this folder: the test images are of the same data set.", topic)

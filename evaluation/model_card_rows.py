@@ -67,7 +67,9 @@ def use_rows(run: RunFiles) -> list[CardRow]:
     return [
         CardRow("Intended use", purpose, "intended use of the model in its clinical context"),
         CardRow("Outside its use", outside, "limitations; intended use"),
-        CardRow("Users and place in care", "", "usability in current care", "Who reads the score, when, and what follows."),
+        CardRow(
+            "Users and place in care", "", "usability in current care", "Who reads the score, when, and what follows."
+        ),
     ]
 
 
@@ -76,7 +78,12 @@ def data_rows(run: RunFiles) -> list[CardRow]:
     card = card_of(run)
     asked = [
         CardRow("Setting and dates", "", "data sources; settings and dates", "Sites, countries, devices, years."),
-        CardRow("Who was eligible", "", "eligibility criteria of participants", "Who was included, who was left out and why."),
+        CardRow(
+            "Who was eligible",
+            "",
+            "eligibility criteria of participants",
+            "Who was included, who was left out and why.",
+        ),
         CardRow("Reference standard", "", "reference standard: how the truth was established", _REFERENCE),
     ]
     if card is None:
@@ -110,16 +117,33 @@ def model_rows(run: RunFiles) -> list[CardRow]:
     monitor = _at(settings, ("trainer", "monitor"))
     kept = f"Highest or lowest {monitor} on validation" if monitor else ""
     if monitor and snapshot.get("best_epoch") is not None:
-        kept = f"Best {monitor} on validation: epoch {snapshot['best_epoch']} of {snapshot.get('epochs_run', 'unknown')}"
+        kept = (
+            f"Best {monitor} on validation: epoch {snapshot['best_epoch']} of {snapshot.get('epochs_run', 'unknown')}"
+        )
     notes = snapshot.get("model_notes") or []
     weights = str(snapshot.get("weights_sha256") or "")
     return [
         CardRow("Architecture", f"{run.metrics['model']}{size}", "model specification"),
-        CardRow("How it was trained", " ".join(_sentence(note) for note in notes), "model development", "Initial weights, stages."),
+        CardRow(
+            "How it was trained",
+            " ".join(_sentence(note) for note in notes),
+            "model development",
+            "Initial weights, stages.",
+        ),
         CardRow("Input", "; ".join(held), "data preparation; predictors", "Size, channels and scaling of the pixels."),
-        CardRow("Settings", "; ".join(f"{n} {_plain(v)}" for n, v in chosen if v is not None), "hyperparameters", "Main settings."),
+        CardRow(
+            "Settings",
+            "; ".join(f"{n} {_plain(v)}" for n, v in chosen if v is not None),
+            "hyperparameters",
+            "Main settings.",
+        ),
         CardRow("Selection", kept, "how the final model was selected", "What chose the model, on which data."),
-        CardRow("Weights", f"SHA-256 {weights}" if weights else "", "model availability", "Where the weights are, and their hash."),
+        CardRow(
+            "Weights",
+            f"SHA-256 {weights}" if weights else "",
+            "model availability",
+            "Where the weights are, and their hash.",
+        ),
     ]
 
 
@@ -147,9 +171,13 @@ def study_rows() -> list[CardRow]:
     """What only the people of a study can say."""
     return [
         CardRow("Ethics", "", "ethical approval", "Approval or exemption, and consent."),
-        CardRow("Protocol and registration", "", "protocol; registration", "Where the plan is, and whether it changed."),
+        CardRow(
+            "Protocol and registration", "", "protocol; registration", "Where the plan is, and whether it changed."
+        ),
         CardRow("Funding and interests", "", "funding; conflicts of interest", "Who paid, and what role they had."),
-        CardRow("Patients and the public", "", "patient and public involvement", "How they took part, or that they did not."),
+        CardRow(
+            "Patients and the public", "", "patient and public involvement", "How they took part, or that they did not."
+        ),
     ]
 
 
@@ -181,11 +209,12 @@ def _sentence(note: str) -> str:
 
 def _tested(run: RunFiles) -> str:
     metrics, test = run.metrics, run.metrics["splits"]["test"]
-    text = f"{plural(test['n'], 'image')}, {test['n_positive']:,} of them {metrics['positive_class']} ({percent(test['prevalence'], 1)})"
-    if metrics["group_name"] != "image":
-        text += f"; {plural(test['n_groups'], metrics['group_name'])}, {test['n_positive_groups']:,} with {metrics['positive_class']}"
-    unit = "each image stands for itself" if metrics["group_name"] == "image" else f"intervals resample {metrics['group_name']}s"
-    return f"{text}; {unit}."
+    group, pos = metrics["group_name"], metrics["positive_class"]
+    text = f"{plural(test['n'], 'image')}, {test['n_positive']:,} of them {pos} ({percent(test['prevalence'], 1)}); "
+    if group == "image":
+        return f"{text}each image stands for itself."
+    groups = plural(test["n_groups"], group)
+    return f"{text}{groups}, {test['n_positive_groups']:,} with {pos}; intervals resample {group}s."
 
 
 def _sizes(card: Mapping[str, Any]) -> str:
@@ -205,7 +234,10 @@ def _labels(card: Mapping[str, Any]) -> str:
     mapping = policy.get("classes") or policy.get("mapping") if isinstance(policy, Mapping) else None
     if not isinstance(mapping, Mapping):
         return ""
-    sides = [f"{name} from {sources if isinstance(sources, str) else ', '.join(map(str, sources))}" for name, sources in mapping.items()]
+    sides = [
+        f"{name} from {sources if isinstance(sources, str) else ', '.join(map(str, sources))}"
+        for name, sources in mapping.items()
+    ]
     return f"{policy.get('name') or 'labels as they are'}: {'; '.join(sides)}"
 
 

@@ -53,11 +53,11 @@ def compare(
         Plain values for JSON:
 
         - ``n``, ``n_positive``, ``n_groups``, ``n_positive_groups``, ``grouped`` (whether a group has several images),
-          ``identical`` (all scores and decisions are equal), ``confidence``.
+          ``same_scores`` (of every image), ``identical`` (the decisions are equal too), ``confidence``.
         - ``differences``: for each figure ``name``, ``label``, ``better`` (``higher`` or ``lower``), the INTERVALs ``a``, ``b``
           and ``difference``, ``p`` (AUROC: DeLong; shares: exact sign test over groups, whose counts are ``exact``; else
-          None), and ``favours``: ``a`` or ``b`` where the interval of the difference excludes 0 and the test, if there is one, agrees; a
-          balanced accuracy also needs a share that favours the same model.
+          None), and ``favours``: ``a`` or ``b`` where the interval of the difference excludes 0 and the test, if there is
+          one, agrees; a balanced accuracy also needs a share that favours the same model.
         - ``delong``: ``a``, ``b`` (INTERVALs) and ``difference`` with ``p``; clustered where groups have several images; None
           with one class only.
         - ``mcnemar``, ``agreement``, ``disagreements``: of :mod:`evaluation.agreement`.
@@ -75,7 +75,7 @@ def compare_decided(
 ) -> dict[str, Any]:
     """As :func:`compare`, of models in the same row order whose resamples are already there."""
     held = first.predictions
-    alike = np.array_equal(held.probabilities, second.predictions.probabilities)
+    alike = bool(np.array_equal(held.probabilities, second.predictions.probabilities))
     positive_groups = groups_of(held).get(1, 0)
     delong_found = delong_of(first, second, how.confidence)
     return {
@@ -84,6 +84,7 @@ def compare_decided(
         "n_groups": len(held.group_names),
         "n_positive_groups": positive_groups,
         "grouped": is_grouped(held),
+        "same_scores": alike,
         "identical": bool(alike and np.array_equal(first.flagged, second.flagged)),
         "confidence": how.confidence,
         "differences": _differences(first, second, (drawn_a, drawn_b), how.confidence, delong_found),

@@ -79,9 +79,11 @@ def _headline(
     decisions: Mapping[str, str | None],
 ) -> str:
     if pair["identical"]:
-        return f"{names[0]} and {names[1]} give every image the same score."
+        return f"{names[0]} and {names[1]} give every image the same score and decide alike."
     called = {"a": names[0], "b": names[1]}
     ranks = f"{called[ranking]} ranks the images better" if ranking else "No evidence that either model ranks better"
+    if pair["same_scores"]:
+        ranks = "Both give every image the same score"
     finds, clears = decisions["sensitivity"], decisions["specificity"]
     found = {finds: f"finds more {classes[0]} images"} if finds else {}
     if clears:
@@ -118,6 +120,8 @@ def _ranked(pair: Mapping[str, Any], names: tuple[str, str], ranking: str | None
     row = row_of(pair, "auroc")
     if row is None or pair["delong"] is None:
         return "AUROC is not defined on these images, because they are of one class."
+    if pair["same_scores"]:
+        return f"Both give every image the same score, so that AUROC is {_value(row['a'])} for both."
     p, several = _p_of(pair, adjusted_p), adjusted_p is not None
     start = (
         f"AUROC is {_value(row['b'])} ({names[1]}) against {_value(row['a'])} ({names[0]}), a difference of "
@@ -131,8 +135,6 @@ def _ranked(pair: Mapping[str, Any], names: tuple[str, str], ranking: str | None
         return f"{start}; there are too few groups for an interval."
     if favours(difference):
         return f"{start}: the interval excludes 0 but the test does not agree, so this is weak evidence at most."
-    if pair["identical"]:
-        return f"{start}."
     return (
         f"{start}: no evidence that one ranks better. With {percent(pair['confidence'])} confidence the difference is "
         f"below {max(abs(difference['low']), abs(difference['high'])):.3f} either way."

@@ -106,7 +106,9 @@ def _specificity_of(point: OperatingPoint, test: Judged, group_name: str) -> dic
         f"{figure((n - flagged) / n)}"
     )
     if not kept:
-        sentence += f": the certified specificity of {target} was not kept, so these are not like those of validation. This is shift."
+        sentence += (
+            f": the certified specificity of {target} was not kept. These are not like those of validation: shift."
+        )
     elif n - flagged >= at_least(point.min_specificity, n):
         sentence += f". The certified specificity of {target} is met."
     else:

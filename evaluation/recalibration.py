@@ -22,7 +22,9 @@ METHODS: Final = ("platt", "temperature", "none")
 FEWEST_GROUPS: Final = 10
 # Temperatures outside these are no finding but a likelihood without a maximum.
 _COLDEST, _HOTTEST = 0.02, 50.0
-OPTIMISTIC: Final = "Fitted on the validation images that also chose the epoch and the threshold, so that it looks better there than it is."
+OPTIMISTIC: Final = (
+    "Fitted on the images that also fixed the threshold (in training the epoch too): there it looks too good."
+)
 
 Floats = NDArray[np.float64]
 

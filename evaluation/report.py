@@ -63,7 +63,9 @@ _PARTS: Final[tuple[_Part, ...]] = (
     _Part("benefit", "Benefit", "report_benefit.html.j2", lambda _, figures: "benefit" in figures),
     _Part("scores", "Scores", "report_scores.html.j2"),
     _Part("shift", "Validation to test", "report_shift.html.j2", lambda run, _: bool(run.metrics.get("shift"))),
-    _Part("mistakes", "Worst mistakes", "report_gallery.html.j2", lambda run, _: _ours(run) or run.mistakes is not None),
+    _Part(
+        "mistakes", "Worst mistakes", "report_gallery.html.j2", lambda run, _: _ours(run) or run.mistakes is not None
+    ),
     _Part("subgroups", "Subgroups", "report_subgroups.html.j2"),
     _Part("audit", "Audit of the data", "report_audit.html.j2", lambda run, _: _ours(run) or bool(run.audit)),
     _Part("data", "Data card", "report_data.html.j2", lambda run, _: _ours(run) or bool(run.data_card)),

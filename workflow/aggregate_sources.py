@@ -56,10 +56,8 @@ def read(folders: Sequence[Path]) -> tuple[list[Member], list[dict[str, str]]]:
             left_out.append({"run": short(folder), "name": "", "reason": reason})
     if not members:
         first = left_out[0]
-        raise ValueError(
-            f"aggregate: {'the only run is' if len(folders) == 1 else f'none of {len(folders)} runs is'} finished and judged. "
-            f"{first['run']}: {first['reason']}"
-        )
+        which = "the only run is not" if len(folders) == 1 else f"none of {len(folders)} runs is"
+        raise ValueError(f"aggregate: {which} finished and judged. {first['run']}: {first['reason']}")
     root = Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
     for item, folder in zip(left_out, (f for f in folders if short(f) in {i["run"] for i in left_out}), strict=True):
         item["name"] = os.path.relpath(folder.resolve(), root)

@@ -52,7 +52,9 @@ def commands_of(
     if not str(best.config["model"]["name"]).startswith("baseline"):  # a baseline keeps no weights
         run = shlex.quote(short(best.folder))
         text = f"python evaluate.py run={run} task={content['task']} data.root=FOLDER_OF_THE_OTHER_DATA"
-        commands.append({"what": f"Score another data set with {'its best run' if len(own) > 1 else 'it'}", "command": text})
+        commands.append(
+            {"what": f"Score another data set with {'its best run' if len(own) > 1 else 'it'}", "command": text}
+        )
     if second is not None:
         same = [
             (ours, members[place])

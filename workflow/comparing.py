@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,8 +65,8 @@ def compare_runs(
     content = {
         **_facts(held, how, command),
         "runs": [
-            _run(folder, *of, number, how)
-            for number, (folder, of) in enumerate(zip(held, _zip(sides, drawn), strict=True))
+            _run(run, side, made, name, how) | {"letter": letter}
+            for run, side, made, name, letter in zip(held, sides, drawn, _names(held), LETTERS, strict=False)
         ],
         "pairs": _pairs(held, sides, drawn, how),
     }
@@ -76,10 +77,6 @@ def compare_runs(
         write_whole(folder / "scores.csv", _scores(sides).to_csv(index=False, lineterminator="\n").encode())
         write_comparison_page(folder)
     return content, output
-
-
-def _zip(sides: Sequence[Decided], drawn: Sequence[Bootstrap]) -> list[tuple[Decided, Bootstrap]]:
-    return list(zip(sides, drawn, strict=True))
 
 
 def _read(folders: Sequence[Path]) -> list[JudgedFolder]:
@@ -133,7 +130,7 @@ def _resampling(
 def _facts(held: Sequence[JudgedFolder], how: Resampling, command: str) -> dict[str, Any]:
     first = held[0]
     metrics = first.metrics
-    names = list(dict.fromkeys(run.name for run in held))
+    names = _names(held)
     what = " against ".join(names) if len(held) == 2 else f"{len(held)} models"
     return {
         "schema": 1,
@@ -156,24 +153,36 @@ def _facts(held: Sequence[JudgedFolder], how: Resampling, command: str) -> dict[
             "seed": int(metrics["bootstrap"]["seed"]),
         },
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "version": held[0].record.get("version"),
         "command": command,
         "notice": RESEARCH_NOTICE,
     }
 
 
-def _run(run: JudgedFolder, side: Decided, drawn: Bootstrap, number: int, how: Resampling) -> dict[str, Any]:
+def _names(held: Sequence[JudgedFolder]) -> list[str]:
+    """What the models are called; those of one name are told apart by their thresholds, or else by their folders."""
+    names = [run.name for run in held]
+    cuts = ["thresholds of the folds" if run.threshold is None else f"threshold {run.threshold:.4g}" for run in held]
+    for more in (cuts, [run.folder.resolve().name for run in held]):
+        names = [
+            f"{name}, {further}" if names.count(name) > 1 else name for name, further in zip(names, more, strict=True)
+        ]
+    return names
+
+
+def _run(run: JudgedFolder, side: Decided, drawn: Bootstrap, name: str, how: Resampling) -> dict[str, Any]:
     intervals = intervals_of(side, drawn, how.confidence)
     threshold = run.metrics["threshold"]
     return {
-        "letter": LETTERS[number],
-        "name": run.name,
+        "name": name,
         "folder": short(run.folder),
         "title": run.metrics["title"],
         "model": run.metrics["model"],
         "threshold": run.threshold,
         "rule": threshold["rule"],
         "command": run.record.get("command"),
-        "weights_sha256": run.record.get("weights_sha256"),
+        **{key: run.record.get(key) for key in ("manifest_sha256", "split_sha256", "weights_sha256")},
+        "predictions_sha256": sha256(run.path(run.test_part).read_bytes()).hexdigest(),
         "figures": {name: intervals[name].to_dict() for name in ordered(intervals)},
     }
 

@@ -20,12 +20,19 @@ from workflow.data import metadata_encoder
 from workflow.gallery import HeatMaps, gallery_of
 from workflow.judging import results
 
+_COLUMNS = {  # of HPARAMS in every run, by their keys in the configuration
+    "seed": "seed",
+    **{f"{section}.name": section for section in ("augmentation", "finetune")},
+    **{f"model.{name}": name for name in ("name", "image_size", "dropout", "hidden")},
+    **{
+        f"trainer.{name}": name
+        for name in ("optimizer", "learning_rate", "weight_decay", "schedule", "max_epochs", "ema")
+    },
+    "data.batch_size": "batch_size",
+}
+_GROUPS = {"model": "name", "augmentation": "augmentation", "finetune": "finetune"}
 _SECTIONS = ("model", "augmentation", "loss", "imbalance", "finetune", "trainer", "split")
-_LEFT_OUT = (  # columns that are there in any case under a short name, and keys that change no result
-    *("trainer.progress_bar", "trainer.accelerator", "split.refresh"),
-    *("trainer.optimizer", "trainer.learning_rate", "trainer.weight_decay", "trainer.schedule", "trainer.max_epochs"),
-    *("trainer.ema", "data.batch_size", "model.name", "model.image_size", "model.dropout", "model.hidden"),
-)
+_NO_MATTER = ("trainer.progress_bar", "trainer.accelerator", "split.refresh")
 
 
 def report(
@@ -83,44 +90,43 @@ def _heat_maps(
 def _log_hyperparameters(
     settings: dict[str, Any], metrics: dict[str, Any], logger: Any, epoch: int, train_images: int
 ) -> None:
-    chosen = {
-        "seed": settings["seed"],
-        "augmentation": settings["augmentation"]["name"],
-        "finetune": settings["finetune"]["name"],
-        **{name: settings["model"][name] for name in ("name", "image_size", "dropout", "hidden")},
-        **{
-            name: settings["trainer"][name]
-            for name in ("optimizer", "learning_rate", "weight_decay", "schedule", "max_epochs")
-        },
-        # One type in every run, so that the parallel axes can be drawn: a number where the key may also be null.
-        "ema": settings["trainer"]["ema"] or 0.0,
-        "batch_size": settings["data"]["batch_size"],
-        "train_images": train_images,
-        **changed_settings(settings, overrides()),
-    }
+    typed = _typed(overrides())
+    chosen = {name: _value(settings, key) for key, name in _COLUMNS.items()}
+    # One type in every run, so that the parallel axes can be drawn: a number where the key may also be null.
+    chosen |= {"ema": chosen["ema"] or 0.0, "train_images": train_images, **changed_settings(settings, typed)}
     found = results(metrics)
     # val/auroc is the curve over epochs; the figure of the kept epoch gets a name of its own.
     final = {tag: value for tag, value in found.items() if tag.startswith("test/")} | {
         "val/best_auroc": found["val/auroc"]
     }
-    log_hyperparameters(logger, chosen, final, epoch)
+    first = {_COLUMNS.get(key) or _GROUPS.get(key) or key for key in typed}
+    log_hyperparameters(logger, chosen, final, epoch, first=first)
 
 
-def changed_settings(settings: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
-    """Keys of the command line that change the training, with their values, so that what a multirun varies has a column.
+def changed_settings(settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """Settings of the command line that change the training, so that what a multirun varies has a column.
 
     Args:
         settings: the whole configuration as plain values.
-        given: the command line's words, for example ``loss.label_smoothing=0.1``. Chosen groups (``model=resnet50``), paths,
-            lists and what is null are left out, and so is what has a column of its own anyway.
+        typed: keys of the command line. Chosen groups (``model=resnet50``), paths, lists and what is null are left out, and so
+            is what has a column of its own anyway.
     """
     found: dict[str, Any] = {}
-    for word in given:
-        key = word.lstrip("+~").partition("=")[0]
+    for key in typed:
         section, _, name = key.partition(".")
-        if section not in _SECTIONS or name not in settings[section] or key in _LEFT_OUT:
+        if section not in _SECTIONS or name not in settings[section] or key in _COLUMNS or key in _NO_MATTER:
             continue
         value = settings[section][name]
         if isinstance(value, bool | int | float) or (isinstance(value, str) and "/" not in value):
             found[key] = value
     return found
+
+
+def _typed(words: Sequence[str]) -> list[str]:
+    """The keys of ``trainer.learning_rate=0.01`` and the like."""
+    return [word.lstrip("+~").partition("=")[0] for word in words]
+
+
+def _value(settings: dict[str, Any], key: str) -> Any:
+    section, _, name = key.partition(".")
+    return settings[section][name] if name else settings[section]

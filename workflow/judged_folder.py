@@ -63,16 +63,18 @@ class JudgedFolder:
         seed = seeds.get("seed")
         return f"{model}, seed {seed}" if seed is not None else model
 
+    def path(self, part: str) -> Path:
+        """Where the predictions of one part lie."""
+        return self.folder / "predictions" / f"{part}.csv"
+
     def has(self, part: str) -> bool:
-        """Whether there are predictions of ``val`` or ``test``."""
-        return (self.folder / "predictions" / f"{part}.csv").is_file()
+        """Whether there are predictions of a part: ``val``, ``test``, or a baseline's ``thumbnail_test``."""
+        return self.path(part).is_file()
 
     def predictions(self, part: str) -> Predictions:
         """Predictions of one part, checked."""
         classes, positive, positive_class, negative_class = self.outcome
-        return read_predictions(
-            self.folder / "predictions" / f"{part}.csv", classes, positive, positive_class, negative_class
-        )
+        return read_predictions(self.path(part), classes, positive, positive_class, negative_class)
 
     @cached_property
     def test(self) -> Decided:

@@ -130,10 +130,11 @@ def test_runs_of_a_multirun_can_be_compared(tmp_path: Path) -> None:
         settings = {"name": "simple_cnn", "learning_rate": rate, "hidden": [64], "nesterov": True, "ema": 0.0}
         # The first run lacks a figure; its column must be there all the same.
         results = {"test/auroc": auroc[run], "test/specificity": math.nan if run == "0" else 0.7}
-        log_hyperparameters(logger, settings, results, epoch=3)
+        log_hyperparameters(logger, settings, results, epoch=3, first=["learning_rate", "name"])
         logger.finalize("success")
         assert (tmp_path / run / "tensorboard" / "hparams.yaml").is_file()
     experiment, answer = compared(tmp_path)
+    assert [info.name for info in experiment.hparam_infos][:3] == ["learning_rate", "name", "ema"]
     types = {info.name: info.type for info in experiment.hparam_infos}
     assert set(types) == {"name", "learning_rate", "hidden", "nesterov", "ema"}
     assert types["learning_rate"] == types["ema"] == api_pb2.DATA_TYPE_FLOAT64

@@ -35,9 +35,10 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def test_seed_fold_paths_and_judging_make_no_configuration() -> None:
+    elsewhere = config(data__root="/y", data__num_workers=0)
     found = configurations(
-        [config(), config(seed=1), config(split__fold=2), config(data__root="/y", data__num_workers=0), config(evaluation__bootstrap=5)]
-    )  # fmt: skip
+        [config(), config(seed=1), config(split__fold=2), elsewhere, config(evaluation__bootstrap=5)]
+    )
     assert [one.members for one in found] == [(0, 1, 2, 3, 4)]
     assert found[0].name == "resnet18"
     assert found[0].settings == {}
@@ -84,7 +85,11 @@ def test_seeds_are_averaged_on_the_same_resamples() -> None:
 
 
 def folds(seeds: tuple[int, ...] = (0,), count: int = 3) -> list[Repetition]:
-    return [Repetition(scored(60 * fold, 60, seed, TWO), 0.4 + fold / 10, seed, fold) for seed in seeds for fold in range(count)]
+    return [
+        Repetition(scored(60 * fold, 60, seed, TWO), 0.4 + fold / 10, seed, fold)
+        for seed in seeds
+        for fold in range(count)
+    ]
 
 
 def test_folds_are_joined_as_the_ensemble_of_folds_joins_them() -> None:
@@ -169,7 +174,7 @@ def test_dots_show_every_run_and_refuse_nothing_to_draw() -> None:
     ]
     figure = configuration_dots(rows, runs, "AUROC", best=1, phantom=True)
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert [len(line.get_xdata()) for line in dots] == [2, 2]
+    assert [np.size(line.get_xdata()) for line in dots] == [2, 2]
     assert str(figure.get_label()).startswith("Phantom data - AUROC on test")
     low, high = figure.axes[0].get_xlim()
     assert low < 0.7 and high > 0.9

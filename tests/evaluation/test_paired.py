@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, recall_score, roc_auc_score
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar  # type: ignore[import-untyped]
+from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
 from evaluation.agreement import agreement, disagreements, mcnemar, mcnemar_of, sign_test
 from evaluation.bootstrap import Resampling
@@ -33,7 +33,9 @@ def predictions(scores: Any, labels: Any, groups: Any = None, ids: Any = None) -
     return Predictions(frame, CLASSES, "sick")
 
 
-def pair_of(n: int = 240, seed: int = 0, *, grouped: bool = False, gain: float = 0.8) -> tuple[Predictions, Predictions]:
+def pair_of(
+    n: int = 240, seed: int = 0, *, grouped: bool = False, gain: float = 0.8
+) -> tuple[Predictions, Predictions]:
     """The second model sees ``gain`` more of the difference between the classes."""
     rng = np.random.default_rng(seed)
     groups = np.arange(n) // 3 if grouped else np.arange(n)
@@ -105,7 +107,7 @@ def test_the_same_model_twice_does_not_differ() -> None:
     assert found["disagreements"] == []
     words = words_of(found, ("A", "B"), ("sick", "normal"), "patient")
     assert words["verdict"] == "none"
-    assert words["headline"] == "A and B give every image the same score."
+    assert words["headline"] == "A and B give every image the same score and decide alike."
     sensitivity = row_of(found, "sensitivity")
     assert sensitivity is not None  # agreement on these images does not prove agreement on all
     assert sensitivity["difference"]["low"] < 0 < sensitivity["difference"]["high"]
@@ -171,7 +173,9 @@ def test_words_of_a_clear_difference() -> None:
     found = compare(a, b, 0.5, 0.5, HOW)
     words = words_of(found, ("A", "B"), ("sick", "normal"), "patient")
     assert words["ranking"] == "b"
-    assert words["headline"].startswith("B ranks the images better; at its own locked threshold B finds more sick images")
+    assert words["headline"].startswith(
+        "B ranks the images better; at its own locked threshold B finds more sick images"
+    )
     more = found["agreement"]["positives"]["only_b"] - found["agreement"]["positives"]["only_a"]
     assert f"B finds {more} more of the {found['n_positive']} sick images" in words["sentences"][0]
     assert "evidence that B ranks better" in words["sentences"][1]
@@ -187,13 +191,16 @@ def test_words_where_nothing_differs_or_each_wins() -> None:
     assert "No evidence that either model ranks better" in nothing["headline"]
     each = words_of(compare(a, a, 0.5, 0.3, HOW), ("A", "B"), ("sick", "normal"), "patient")
     assert each["verdict"] == "mixed"
+    assert each["headline"].startswith(
+        "Both give every image the same score; at its own locked threshold B finds more sick"
+    )
     assert each["decisions"] == {"sensitivity": "b", "specificity": "a"}
 
 
 def test_one_class_has_no_ranking_but_is_compared() -> None:
     rng = np.random.default_rng(0)
     sides = [predictions(rng.random(40), np.ones(40, dtype=int)) for _ in range(2)]
-    found = compare(*sides, 0.5, 0.5, HOW)
+    found = compare(sides[0], sides[1], 0.5, 0.5, HOW)
     assert found["delong"] is None
     assert row_of(found, "auroc") is None and row_of(found, "specificity") is None
     assert found["mcnemar"]["negatives"]["p"] is None
@@ -201,15 +208,21 @@ def test_one_class_has_no_ranking_but_is_compared() -> None:
     assert "AUROC is not defined" in words["sentences"][1]
 
 
+def relabelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first image with the other label."""
+    other = "normal" if frame["label"].iloc[0] == "sick" else "sick"
+    return frame.assign(label=[other, *frame["label"].iloc[1:]])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda f: f.iloc[:-2], "240 images and 238, 2 only in A, such as 'i238'"),
         (lambda f: f.assign(image_id=[f"j{k}" for k in range(len(f))]), "240 only in A and 240 only in B"),
-        (lambda f: f.assign(label=["normal", *f["label"][1:]]) if f["label"][0] == "sick" else f.assign(label=["sick", *f["label"][1:]]), "label of 1 images differs .* 'i000'"),
+        (relabelled, "label of 1 images differs .* 'i000'"),
         (lambda f: f.assign(group_id="one"), "group_id of 240 images differs"),
     ],
-)  # fmt: skip
+)
 def test_other_images_are_refused(change: Any, message: str) -> None:
     a, b = pair_of()
     with pytest.raises(PredictionsError, match=message):
@@ -236,7 +249,7 @@ def test_three_classes_add_figures_over_all_of_them() -> None:
         frame = pd.DataFrame({"image_id": [f"i{k}" for k in range(150)], "label": np.array(names)[labels]})
         frame["group_id"] = frame["image_id"]
         sides.append(Predictions(frame.assign(**{f"prob_{n}": values[:, k] for k, n in enumerate(names)}), names, "y"))
-    found = compare(*sides, 0.5, 0.5, HOW)
+    found = compare(sides[0], sides[1], 0.5, 0.5, HOW)
     row = row_of(found, "macro_auroc")
     assert row is not None
     expected = [roc_auc_score(labels, side.probabilities, multi_class="ovr") for side in sides]

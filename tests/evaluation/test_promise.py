@@ -108,7 +108,8 @@ def test_more_misses_than_expected_above_the_target_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flagged", "kept", "words"), [(40, True, "is met"), (48, True, "what chance allows"), (80, False, "This is shift")]
+    ("flagged", "kept", "words"),
+    [(40, True, "is met"), (48, True, "what chance allows"), (80, False, "not like those of validation: shift")],
 )
 def test_a_certified_specificity_is_checked_on_test(flagged: int, kept: bool, words: str) -> None:
     """200 benign lesions on test, of which at most 20 % may be flagged."""

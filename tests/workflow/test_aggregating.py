@@ -58,7 +58,9 @@ def test_seeds_of_one_configuration(classes: list[str], tmp_path: Path) -> None:
     content = aggregated(tmp_path / "m", tmp_path / "out", bootstrap=200)
     (row,) = content["configurations"]
     values = [read(run / "metrics.json")["splits"]["test"]["auroc"]["value"] for run in runs]
-    assert row["test"]["AUROC"] == {"mean": statistics.mean(values), "sd": statistics.stdev(values), "n": 3}
+    assert row["test"]["AUROC"] == pytest.approx(
+        {"mean": statistics.mean(values), "sd": statistics.stdev(values), "n": 3}
+    )
     pooled = row["pooled"]["test"]
     assert pooled["figures"]["AUROC"]["value"] == pytest.approx(statistics.mean(values))
     assert pooled["figures"]["AUROC"]["low"] < statistics.mean(values) < pooled["figures"]["AUROC"]["high"]

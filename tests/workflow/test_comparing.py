@@ -74,7 +74,9 @@ class Headings(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if re.fullmatch(r"h[1-6]", tag):
             self.levels.append(int(tag[1]))
-        self.loaded += [str(value) for name, value in attrs if name in ("src", "srcset") or (tag == "link" and name == "href")]
+        self.loaded += [
+            str(value) for name, value in attrs if name in ("src", "srcset") or (tag == "link" and name == "href")
+        ]
 
 
 def assert_good_page(path: Path) -> str:
@@ -157,6 +159,16 @@ def test_a_record_without_a_run_or_validation_is_compared(runs: list[Path], tmp_
     change(record / "metrics.json", "task", to="somebody else's file")
     content = compared([runs[0], record], tmp_path / "out")
     assert content["runs"][1]["name"] == "simple_cnn"
+
+
+def test_one_run_at_two_thresholds_is_told_apart(runs: list[Path], tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(runs[0], again)
+    change(again / "metrics.json", "threshold", "threshold", to=0.99)
+    content = compared([runs[0], again], tmp_path / "out")
+    assert content["runs"][1]["name"] == "simple_cnn, seed 0, threshold 0.99"
+    assert content["pairs"][0]["same_scores"] and not content["pairs"][0]["identical"]
+    assert content["headline"].startswith("Both give every image the same score")
 
 
 def test_what_the_runs_were_trained_on_is_compared_too(runs: list[Path], tmp_path: Path) -> None:

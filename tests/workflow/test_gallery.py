@@ -13,6 +13,7 @@ from explain.grad_cam import grad_cam
 from models.build import build_network
 from models.bundle import Normalise
 from tests.conftest import composed_settings
+from workflow import hand_over
 from workflow.gallery import gallery_of
 from workflow.hand_over import changed_settings
 
@@ -64,8 +65,31 @@ def test_no_image_gives_no_heat_map() -> None:
 def test_what_a_multirun_varies_has_a_column() -> None:
     words = [
         *("model=simple_cnn", "trainer.learning_rate=0.01", "loss.label_smoothing=0.1", "imbalance.class_weights=true"),
-        *("data.root=/somewhere", "model.filters=[4]", "trainer.patience=null", "trainer.progress_bar=false", "seed=3"),
+        *("model.filters=[4]", "trainer.patience=null", "trainer.progress_bar=false", "seed=3"),
     ]
-    settings = composed_settings(*(word for word in words if not word.startswith("data.root")))
-    found = changed_settings(settings, [*words, "+split.seed=4", "hydra.sweep.dir=x"])
+    typed = [*(word.partition("=")[0] for word in words), "data.root", "split.seed", "hydra.sweep.dir"]
+    found = changed_settings(composed_settings(*words), typed)
     assert found == {"loss.label_smoothing": 0.1, "imbalance.class_weights": True, "split.seed": 0}
+
+
+def test_the_columns_of_hparams(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["model=simple_cnn", "trainer.learning_rate=0.01", "loss.label_smoothing=0.1", "seed=3"]
+    logged: dict[str, Any] = {}
+    monkeypatch.setattr(hand_over, "overrides", lambda: ["task=pneumonia", *words])
+    monkeypatch.setattr(
+        hand_over, "log_hyperparameters", lambda logger, *given, first: logged.update(given=given, first=first)
+    )
+    monkeypatch.setattr(hand_over, "results", lambda metrics: {"val/auroc": 0.8, "test/auroc": float("nan")})
+    hand_over._log_hyperparameters(composed_settings(*words), {}, None, 7, 500)
+    settings, final, epoch = logged["given"]
+    assert logged["first"] == {"task", "name", "learning_rate", "loss.label_smoothing", "seed"}
+    assert {name: settings[name] for name in ("name", "learning_rate", "ema", "train_images", "seed")} == {
+        "name": "simple_cnn",
+        "learning_rate": 0.01,
+        "ema": 0.0,  # null: a number, so that runs with and without averaging share an axis
+        "train_images": 500,
+        "seed": 3,
+    }
+    assert settings["loss.label_smoothing"] == 0.1
+    assert set(final) == {"val/best_auroc", "test/auroc"}
+    assert epoch == 7

@@ -99,7 +99,7 @@ def test_a_share_is_cut_off_by_group_and_class(tmp_path: Path) -> None:
         metrics["threshold"]["threshold"] in pd.read_csv(folder / "predictions" / "val.csv")["prob_positive"].to_numpy()
     )
     assert not metrics["threshold"]["selection_optimistic"] and "Cut off for the threshold" in titles(metrics)
-    drawn = []
+    drawn: list[str] = []
     for seed in (0, 0, 1):
         options = {"output": tmp_path / f"again{len(drawn)}", "judging": {"bootstrap": 100, "seed": seed}}
         _, other = judge_given(path, command=COMMAND, calibration_share=0.5, **options)  # type: ignore[arg-type]
