@@ -84,12 +84,12 @@ def stressed(options: Options, command: str) -> Done:
 
 def tested_elsewhere(options: Options, command: str) -> Done:
     """``run=RUN task=TASK data.root=FOLDER``: another data set at the run's own threshold."""
-    from conf.cli import ConfigError, _path_quoted, checked_config
+    from conf.cli import ConfigError, path_quoted, checked_config
 
     checked_config(options.overrides, "evaluate.py")  # a mistake is named before torch is loaded
     from workflow.external import external_of, print_external
 
-    overrides = [_path_quoted(text) for text in options.overrides]
+    overrides = [path_quoted(text) for text in options.overrides]
     said: dict[str, Any] = {"mapping": options.mapping, "output": options.output, "part": options.part}
     try:
         return *external_of(options.paths, overrides, command=command, **said, **options.judging), print_external

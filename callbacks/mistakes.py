@@ -32,6 +32,8 @@ class Mistake:
         facts: what else the predictions file says of the image (age band, sex, site, ...), without what is not known.
         heat_map: name of the picture of its heat map, in the same folder; empty where there is none.
         heat_map_check: correlation with heat maps of the same network with random weights; None where not defined.
+        heat_map_covered: what the log-odds of the positive classes lose with the brightest quarter of the heat map covered,
+            and with the darkest covered; None where not defined.
     """
 
     row: int
@@ -46,6 +48,7 @@ class Mistake:
     facts: dict[str, str] = field(default_factory=dict)
     heat_map: str = ""
     heat_map_check: float | None = None
+    heat_map_covered: tuple[float, float] | None = None
 
 
 def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> list[Mistake]:
@@ -85,11 +88,15 @@ def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> li
     return found
 
 
-def with_heat_maps(mistakes: Sequence[Mistake], checks: Sequence[float | None]) -> list[Mistake]:
-    """The same mistakes, each with the name of its heat map and what the control with random weights found."""
+def with_heat_maps(
+    mistakes: Sequence[Mistake],
+    checks: Sequence[float | None],
+    covered: Sequence[tuple[float, float] | None],
+) -> list[Mistake]:
+    """The same mistakes, each with the name of its heat map and what its two checks found."""
     return [
-        replace(mistake, heat_map=f"{Path(mistake.file).stem}_map.jpg", heat_map_check=check)
-        for mistake, check in zip(mistakes, checks, strict=True)
+        replace(mistake, heat_map=f"{Path(mistake.file).stem}_map.jpg", heat_map_check=check, heat_map_covered=losses)
+        for mistake, check, losses in zip(mistakes, checks, covered, strict=True)
     ]
 
 
@@ -118,9 +125,7 @@ def save_mistakes(
 def _facts(row: pd.Series[Any]) -> dict[str, str]:
     """Columns that describe the image, in the file's order; its sub-type has a place of its own."""
     known = {str(name): value for name, value in row.items() if str(name) not in (*REQUIRED, "subtype")}
-    return {
-        name: str(value) for name, value in known.items() if not name.startswith(PREFIX) and not _is_empty(value)
-    }
+    return {name: str(value) for name, value in known.items() if not name.startswith(PREFIX) and not _is_empty(value)}
 
 
 def _is_empty(value: Any) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 from torch.utils.tensorboard.summary import hparams
 
 from callbacks.mistakes import Mistake, contact_sheet
@@ -110,9 +110,7 @@ class TensorBoardReview(Callback):
         point = _point(labels, scores, threshold)
         return {
             "roc": figures.roc([curve], {"locked threshold": point}, phantom=self.phantom),
-            "confusion_matrix": figures.confusion(
-                point, names, title=f"{part} at the threshold", phantom=self.phantom
-            ),
+            "confusion_matrix": figures.confusion(point, names, title=f"{part} at the threshold", phantom=self.phantom),
             "threshold_sweep": threshold_sweep(
                 labels, scores, threshold, title=f"{part}: threshold sweep", phantom=self.phantom
             ),
@@ -182,7 +180,7 @@ def log_hyperparameters(
     logger.hparams.update(shown)
     logger.log_metrics({tag: value for tag, value in results.items() if math.isfinite(value)}, epoch)
     writer = logger.experiment._get_file_writer()
-    columns, start, end = hparams(shown, results)
+    columns, start, end = hparams(shown, results)  # type: ignore[no-untyped-call]
     plugin = columns.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin.content)
     for column in content.experiment.hparam_infos:

@@ -68,7 +68,7 @@ def checked_arguments(argv: list[str]) -> list[str]:
         argv: the arguments without the program's name.
     """
     try:
-        return _checked([_path_quoted(text) for text in argv])
+        return _checked([path_quoted(text) for text in argv])
     except (ConfigError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         stop(str(error).splitlines()[0] if str(error) else type(error).__name__)
 
@@ -111,7 +111,7 @@ def checked_config(argv: list[str], program: str) -> DictConfig:
         program: its name, for the help page.
     """
     try:
-        quoted = [_path_quoted(text) for text in argv]
+        quoted = [path_quoted(text) for text in argv]
         arguments = get_args_parser().parse_args(_checked(quoted, program))
         if arguments.multirun or any(item.is_sweep_override() for item in _parsed(arguments.overrides)):
             raise ConfigError(
@@ -123,7 +123,7 @@ def checked_config(argv: list[str], program: str) -> DictConfig:
         stop(str(error).splitlines()[0] if str(error) else type(error).__name__)
 
 
-def _path_quoted(text: str) -> str:
+def path_quoted(text: str) -> str:
     """Put a path or pattern in the quotes that Hydra's grammar needs for ``=``, ``,``, spaces and letters beyond ASCII."""
     key, equals, value = text.partition("=")
     plain = re.fullmatch(r"[A-Za-z0-9_./:+-]*", value) is not None
@@ -288,7 +288,7 @@ def _resume_arguments(overrides: list[Override], multirun: bool) -> list[str]:
             f"trainer.max_epochs={given.trainer.max_epochs}: the run was started with {before} and can only be made longer."
         )
     _check_writable("resume", str(folder))
-    return [_path_quoted(f"hydra.run.dir={folder}")]
+    return [path_quoted(f"hydra.run.dir={folder}")]
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -91,6 +91,7 @@ def parsed(argv: list[str]) -> Options:
     _require_own_keys(form, values, overrides)
     paths, several = _paths(source, values[source])
     read = {key: value_of(key, text) for key, text in values.items() if key not in (*SOURCES, "robustness")}
+    _require_outside(read.get("output"), paths)
     if form == PREDICTIONS and (several or paths[0].is_dir()):
         raise UsageError(f"predictions={values[source]}: one CSV file is needed. For a finished run: run=RUN.")
     return Options(
@@ -199,6 +200,13 @@ def _paths(source: str, value: str) -> tuple[tuple[Path, ...], bool]:
     if source == COMPARE and len(paths) < 2:
         raise UsageError(f"compare={value}: two or more are compared. Write  'compare=[RUN,RUN]'")
     return paths, several
+
+
+def _require_outside(output: Path | None, paths: tuple[Path, ...]) -> None:
+    """A finished run stays as it is, so no record is made inside one."""
+    for path in paths:
+        if output is not None and path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise UsageError(f"output={output}: this is inside {path}, which is not changed. Choose another folder.")
 
 
 def _threshold(values: Mapping[str, str], read: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _point_of(val: Predictions, point: OperatingPoint) -> OperatingPoint:
 
 def _judged(predictions: Predictions, point: OperatingPoint, how: Resampling) -> Judged:
     """As :func:`judge`; the AUROC of a constant score loses its interval, which has no width and would look like certainty."""
-    held = judge(predictions, point, how)
+    held = judge(predictions, point, how, full=False)
     if not _is_constant(predictions):
         return held
     return replace(held, summary={**held.summary, "auroc": {**held.summary["auroc"], **_NO_ENDS}})

@@ -12,8 +12,10 @@ from scipy.stats import norm
 from evaluation.intervals import FEWEST_RESAMPLES, Interval, percentile_interval
 
 BCA: Final = "group bootstrap, BCa"
-# Where leaving out every group in turn would be slow, so many blocks of groups are left out instead.
+# Where leaving out every group in turn would be slow, so many blocks of groups are left out instead, and in each stratum at
+# least so many that its skewness can be seen.
 MOST_BLOCKS: Final = 200
+_FEWEST_BLOCKS: Final = 20
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +84,7 @@ def blocks_left_out(strata: Sequence[NDArray[np.int64]], n_groups: int) -> list[
     A stratum with few groups has blocks of one. Larger blocks take every k-th group, so that an order in the names (by
     hospital, by date) does not end up in them.
     """
-    share = max(MOST_BLOCKS // max(1, sum(len(members) > 0 for members in strata)), 20)
+    share = max(MOST_BLOCKS // max(1, sum(len(members) > 0 for members in strata)), _FEWEST_BLOCKS)
     found = []
     for members in strata:
         count = min(share, len(members))

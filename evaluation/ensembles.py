@@ -13,6 +13,7 @@ import pandas as pd
 from evaluation.bootstrap import Resampling, bootstrap, difference_interval
 from evaluation.multiclass import multiclass_bootstrap
 from evaluation.predictions import PREFIX, REQUIRED, Predictions, PredictionsError
+from evaluation.rules import ORDERED
 from evaluation.split_summary import judge
 from evaluation.subgroups import LOCKED
 from evaluation.threshold import OperatingPoint
@@ -179,13 +180,11 @@ def paired_differences(ensemble: Predictions, member: Predictions, how: Resampli
         ``balanced_accuracy`` and ``macro_auroc``.
     """
     pair = [ensemble, _in_order(member, ensemble)]
-    ranked = [bootstrap(part.labels, part.scores, part.groups, {}, how.resamples, how.seed) for part in pair]
+    options: dict[str, Any] = {"resamples": how.resamples, "seed": how.seed, "interval": how.interval}
+    ranked = [bootstrap(part.labels, part.scores, part.groups, {}, **options) for part in pair]
     found = {name: difference_interval(name, ranked[0], ranked[1], how.confidence).to_dict() for name in _RANKS}
     if len(ensemble.classes) > 2:
-        held = [
-            multiclass_bootstrap(part.targets, part.probabilities, part.groups, how.resamples, how.seed)
-            for part in pair
-        ]
+        held = [multiclass_bootstrap(part.targets, part.probabilities, part.groups, **options) for part in pair]
         found |= {name: difference_interval(name, held[0], held[1], how.confidence).to_dict() for name in _OVER_CLASSES}
     return found
 
@@ -208,29 +207,33 @@ def approximate(point: OperatingPoint, networks: int, group_name: str) -> Operat
         networks: how many folds.
         group_name: what a group is called.
     """
-    positive = point.positive_class
+    positive, most = point.positive_class, "at most " if point.rule in ORDERED else ""
     point = replace(point, price=tuple(_out_of_fold(row) for row in point.price))
     groups = plural(point.n_groups, f"{positive} {group_name}")
     start = (
-        f"An image is called {positive} when its score is at least {short(point.threshold)}; out of fold this misses "
-        f"{'at most ' if point.rule != 'fixed' else ''}{point.misses_allowed} of {groups}"
+        f"An image is called {positive} when its score is at least {short(point.threshold)}; out of fold this misses {most}"
+        f"{point.misses_allowed} of {groups}"
     )
     if point.rule == "fixed":
         return replace(point, statement=f"{start}. The value was set by hand and promises no recall.")
-    aim = f"a recall of {percent(point.target_recall)}"
-    if point.rule == "certified":
+    aim = f"aims at a recall of {percent(point.target_recall)}"
+    if point.rule not in ORDERED:
+        aim = "counts images and promises no recall"
+    elif point.rule == "certified":
         aim += f" with {percent(point.confidence)} confidence"
+    end = ": the recall is approximate, not certified" if point.rule in ORDERED else ""
     statement = (
-        f"{start}. The {point.rule} rule aims at {aim}, but these scores are of {networks} single networks, each on images "
-        "that it was not trained on, while the threshold is used on the mean of their scores: the recall is approximate, not "
-        "certified."
+        f"{start}. The {point.rule} rule {aim}, and these scores are of {networks} single networks, each on images that it was "
+        f"not trained on, while the threshold is used on the mean of their scores{end}."
     )
-    return replace(point, recall_lower_bound=None, statement=statement)
+    if point.unmet:
+        statement += f" {point.unmet}"
+    return replace(point, recall_lower_bound=None, specificity_lower_bound=None, statement=statement)
 
 
 def _out_of_fold(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the price table in the words of out-of-fold scores."""
     note = str(row["note"]).replace("on validation", "out of fold")
-    if row["rule"] == "certified" and row["threshold"] is not None:
+    if row["rule"] in ("certified", "crc") and row["threshold"] is not None:
         note = f"{note.split('; ')[0]}; approximate, because the scores are of single networks"
     return {**row, "note": note}

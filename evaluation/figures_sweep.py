@@ -68,7 +68,9 @@ def threshold_sweep(
     pad = 0.015 * (places[-1] - places[0])
     axes.set(xlim=(places[0] - pad, places[-1] + pad), ylim=(-0.012, 1.03))
     chosen = _WIDE_TICKS if places[-1] - places[0] > _NARROW else _FINE_TICKS
-    ticks = [(place, f"{value:g}") for value in chosen if places[0] <= (place := np.log(value / (1 - value))) <= places[-1]]
+    ticks = [
+        (place, f"{value:g}") for value in chosen if places[0] <= (place := np.log(value / (1 - value))) <= places[-1]
+    ]
     axes.xaxis.set_ticks([place for place, _ in ticks], [text for _, text in ticks])
     axes.yaxis.set_ticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", ".25", ".5", ".75", "1"])
     axis_names(axes, "threshold (logit scale)", "share")

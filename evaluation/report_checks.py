@@ -49,6 +49,8 @@ def _leakage(run: RunFiles) -> Check:
     findings = [item for item in findings_of(run.audit) if item.get("id") in _LEAK_FINDINGS]
     if any(item["level"] == "alarm" for item in findings):
         return Check("Leakage", "found by the audit", "alarm", "audit")
+    if metrics.get("test_kind") == "external":
+        return Check("Leakage", "seen images left out", "fine", "data")
     if metrics["group_name"] == "image":
         return Check("Leakage", "not known: no groups", "caution", "audit")
     if not findings and run.data_card is None:
@@ -94,6 +96,8 @@ def _subgroup(run: RunFiles) -> Check:
 def _phantom(run: RunFiles) -> Check:
     if run.metrics["phantom"]:
         return Check("Phantom data", "yes: generated images", "alarm", "data")
+    if run.metrics.get("test_kind") == "given":
+        return Check("Phantom data", "not known", "unknown", "data")
     return Check("Phantom data", "no", "fine", "data")
 
 

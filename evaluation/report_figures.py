@@ -25,6 +25,7 @@ from evaluation.figures import (
 from evaluation.figures_benefit import benefit_figure
 from evaluation.figures_calibration import calibration_figure
 from evaluation.figures_curves import Role
+from evaluation.figures_decisions import confusion
 from evaluation.report_files import RunFiles
 from evaluation.report_parts import baseline_called
 from evaluation.report_text import range_of, score, threshold
@@ -55,12 +56,10 @@ def _ranking(run: RunFiles, phantom: bool) -> dict[str, Figure]:
     if any(row.interval["value"] is not None for row in _estimates(metrics)):
         figures["auroc_forest"] = auroc_forest(_estimates(metrics), phantom=phantom)
     if test["auroc"]["value"] is not None:
-        points = {
-            f"{'locked ' if 'val' in run.scores else ''}threshold {threshold(test['at_threshold']['threshold'])}": test[
-                "at_threshold"
-            ],
-            "threshold 0.5": test["at_0.5"],
-        }
+        cut = test["at_threshold"]["threshold"]
+        points = {f"{'locked ' if 'val' in run.scores else ''}threshold {threshold(cut)}": test["at_threshold"]}
+        if cut != 0.5:
+            points["threshold 0.5"] = test["at_0.5"]
         figures["roc"] = roc(_curves(run, "auroc"), points, phantom=phantom)
         figures["precision_recall"] = precision_recall(_curves(run, "average_precision"), points, phantom=phantom)
     if metrics.get("baselines"):
@@ -76,6 +75,8 @@ def _ranking(run: RunFiles, phantom: bool) -> dict[str, Figure]:
 def _decisions(run: RunFiles, phantom: bool) -> dict[str, Figure]:
     test = run.metrics["splits"]["test"]
     classes = (run.metrics["negative_class"], run.metrics["positive_class"])
+    if test["at_threshold"]["threshold"] == 0.5:
+        return {"confusion": confusion(test["at_threshold"], classes, title="Confusion matrix, test", phantom=phantom)}
     return {"confusion": confusion_pair(test["at_0.5"], test["at_threshold"], classes, phantom=phantom)}
 
 

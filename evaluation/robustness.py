@@ -25,6 +25,7 @@ METRICS: Final[dict[str, str]] = {
 """What is reported of each cell, and what the bootstrap calls it."""
 NOTABLE_DROP: Final = 0.05
 """A sensitivity or specificity lower than on clean images by more than this is called a drop."""
+_COSTS: Final = ("sensitivity", "balanced_accuracy")
 
 
 def resampled_at(predictions: Predictions, threshold: float, how: Resampling) -> Bootstrap:
@@ -83,8 +84,8 @@ def kind_of(kind: str, title: str, meaning: str, cells: Sequence[Mapping[str, An
 
     Returns:
         ``first_drop``: of sensitivity and of specificity, the lowest strength at which it is lower by more than
-        ``NOTABLE_DROP``, or None; ``certain``: whether the paired interval there excludes 0; ``cost``: mean loss of balanced
-        accuracy over the strengths (of a single class: of what is defined).
+        ``NOTABLE_DROP``, or None; ``certain``: whether the paired interval there excludes 0; ``cost``: mean loss over the
+        strengths of ``sensitivity`` and of ``balanced_accuracy`` (of a single class: of what is defined).
     """
     drops, certain = {}, {}
     for metric in ("sensitivity", "specificity"):
@@ -99,7 +100,7 @@ def kind_of(kind: str, title: str, meaning: str, cells: Sequence[Mapping[str, An
         "cells": [dict(cell) for cell in cells],
         "first_drop": drops,
         "certain": certain,
-        "cost": float(np.mean([_loss(cell["difference"]) for cell in cells])),
+        "cost": {name: float(np.mean([_loss(cell["difference"], name) for cell in cells])) for name in _COSTS},
     }
 
 
@@ -107,8 +108,9 @@ def _fell(difference: Mapping[str, Any]) -> bool:
     return difference["value"] is not None and difference["value"] < -NOTABLE_DROP
 
 
-def _loss(difference: Mapping[str, Mapping[str, Any]]) -> float:
-    for metric in ("balanced_accuracy", "sensitivity", "specificity"):
+def _loss(difference: Mapping[str, Mapping[str, Any]], wanted: str) -> float:
+    """The loss of the wanted metric, or where a class is absent of the one that is defined."""
+    for metric in (wanted, "sensitivity", "specificity"):
         if difference[metric]["value"] is not None:
             return -float(difference[metric]["value"])
     return 0.0
@@ -124,13 +126,18 @@ def findings_of(
         called: ``positive`` and ``negative``: what the two sides are called.
 
     Returns:
-        ``worst``: the kind that costs most balanced accuracy; ``worst_strength``: the strength that is described;
+        ``worst``: of the kinds that lower sensitivity notably the one that lowers it most on average over the strengths,
+        because misses are what the threshold is there to prevent; without any, the one that costs most balanced accuracy.
+        ``worst_strength``: the strength that is described;
         ``sentence``: in words; ``fragile``, ``steady``: titles of kinds with and without a drop.
     """
     fragile = [item for item in kinds if any(item["first_drop"].values())]
     steady = [str(item["title"]) for item in kinds if item not in fragile]
-    worst = max(kinds, key=lambda item: item["cost"])
-    strength = min((s for s in worst["first_drop"].values() if s is not None), default=len(worst["cells"]))
+    missing = [item for item in kinds if item["first_drop"]["sensitivity"] is not None]
+    metric = "sensitivity" if missing else "balanced_accuracy"
+    worst = max(missing or kinds, key=lambda item: item["cost"][metric])
+    drops = [worst["first_drop"]["sensitivity"]] if missing else list(worst["first_drop"].values())
+    strength = min((place for place in drops if place is not None), default=len(worst["cells"]))
     if not fragile:
         sentence = (
             f"No corruption lowers sensitivity or specificity by more than {NOTABLE_DROP:.2f} at any strength. "

@@ -115,6 +115,7 @@ def _subgroup(
         how.resamples,
         how.seed,
         ranked=ranked,
+        interval=how.interval,
     )
     shown = rate_intervals(part, resampled, LOCKED, point.threshold, how.confidence)
     if 1 in sizes:

@@ -96,7 +96,8 @@ def _figures(metrics: dict[str, Any]) -> Table:
     table = _plain_table(escape(title), "bold", "", *parts.values())
     sides = [metrics["splits"][part] for part in parts]
     table.add_row("AUROC", *(format_interval(side["auroc"]) for side in sides))
-    for name, at in (("0.5", "at_0.5"), (f"{threshold['threshold']:.4g} ({threshold['rule']})", "at_threshold")):
+    locked = (f"{threshold['threshold']:.4g} ({threshold['rule']})", "at_threshold")
+    for name, at in [locked] if threshold["threshold"] == 0.5 else [("0.5", "at_0.5"), locked]:
         table.add_row(f"[bold]at {name}[/bold]")
         for metric in ("accuracy", "sensitivity", "specificity"):
             table.add_row(f"  {metric}", *(format_interval(side[at][metric]) for side in sides))

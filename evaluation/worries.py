@@ -182,11 +182,12 @@ def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:
         if len(metrics["classes"]) > 2:
             held = f"{metrics['positive_class' if metrics['splits']['test']['n_positive'] else 'negative_class']} images only"
         return worry("caution", "One class is missing", f"The test set holds {held}, so AUROC is not defined on it.")
+    if interval["low"] is None and interval["value"] == 0.5:
+        text = "Every test image has the same score: the AUROC is 0.5 by definition, and has no interval."
+        return worry("alarm", "No better than chance", text)
     if interval["low"] is None or interval["low"] > 0.5:
         return None
     text = f"The AUROC on test is {format_interval(interval)}; 0.5 is chance, and the interval does not exclude it."
-    if interval["low"] == interval["high"] == 0.5:
-        text = "Every test image has the same score: the AUROC is 0.5 by definition, and its interval has no width."
     return worry("alarm", "No better than chance", text)
 
 

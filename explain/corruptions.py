@@ -132,11 +132,11 @@ def corrupt(
 
 
 def _side(image: Image) -> int:
-    return min(image.shape[:2])
+    return int(min(image.shape[:2]))
 
 
 def _rounded(values: NDArray[np.floating]) -> Image:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
 
 
 def _sign(generator: np.random.Generator) -> float:
@@ -223,7 +223,9 @@ def _ink(image: Image, value: float, generator: np.random.Generator) -> Image:
     angle = generator.uniform(0.0, 2 * np.pi)
     centre = np.array([width, height]) / 2 + 0.44 * side * np.array([np.cos(angle), np.sin(angle)])
     turns = np.linspace(0.0, 2 * np.pi, 48, endpoint=False)
-    waves = sum(generator.normal(0.0, 0.10) * np.cos(k * turns + generator.uniform(0, 2 * np.pi)) for k in (2, 3, 5))
+    waves = np.zeros(len(turns))
+    for k in (2, 3, 5):
+        waves += generator.normal(0.0, 0.10) * np.cos(k * turns + generator.uniform(0, 2 * np.pi))
     rim = centre + (value * side * (1.0 + waves))[:, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     blot = np.zeros((height * _FINE, width * _FINE), dtype=np.uint8)
     cv2.fillPoly(blot, [np.rint(rim * _FINE).astype(np.int32)], 255)

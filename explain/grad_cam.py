@@ -73,7 +73,7 @@ def target_layer(network: nn.Module, inputs: Tensor, further: Sequence[Tensor] =
     Raises:
         NoMapsError: there is none, or the network goes on with tokens, as transformers do.
     """
-    with _undisturbed(network, inputs.device):
+    with undisturbed(network, inputs.device):
         return _target_layer(network, inputs[:1], [part[:1] for part in further])
 
 
@@ -109,7 +109,7 @@ def control(
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy with random weights: normal ones of the same spread, without their mean; biases and normalisation stay.
+    """A copy with random weights: normal ones around 0 of the same mean square; biases and normalisation stay.
 
     Args:
         network: is not changed.
@@ -119,8 +119,8 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for parameter in copy.parameters():
             if parameter.ndim > 1:
-                drawn = torch.randn(parameter.shape, generator=generator) * parameter.float().std().cpu()
-                parameter.copy_(drawn)
+                size = parameter.float().square().mean().sqrt().cpu()
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
     return copy
 
 
@@ -157,7 +157,9 @@ def overlay(image: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.ui
         ValueError: the shapes do not fit.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.shape[:2] != cam.shape:
-        raise ValueError(f"an overlay needs an image (height, width, 1 or 3) and its map, got {image.shape}, {cam.shape}")
+        raise ValueError(
+            f"an overlay needs an image (height, width, 1 or 3) and its map, got {image.shape}, {cam.shape}"
+        )
     grey = image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     base = np.repeat(grey[..., None], 3, axis=2).astype(np.float64)
     if not cam.any():
@@ -181,7 +183,7 @@ def _maps(
 ) -> NDArray[np.float32]:
     if len(inputs) == 0:
         return np.zeros((0, *inputs.shape[2:]), dtype=np.float32)
-    with _undisturbed(network, inputs.device):
+    with undisturbed(network, inputs.device):
         chosen = layer if layer is not None else _target_layer(network, inputs[:1], [part[:1] for part in further])
         found = []
         for start in range(0, len(inputs), _AT_ONCE):
@@ -214,7 +216,7 @@ def _heat(
         handle.remove()
     if not kept:
         raise NoMapsError(f"{type(layer).__name__} did not take part in the network's answer; choose another layer")
-    (gradient,) = torch.autograd.grad(_speaks_for(answer, outputs).sum(), kept)
+    (gradient,) = torch.autograd.grad(speaks_for(answer, outputs).sum(), kept)
     maps = kept[0].detach().double()  # sums of large maps with both signs
     weights = gradient.double().mean(dim=(2, 3), keepdim=True)
     heat = (weights * maps).sum(dim=1, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
@@ -228,7 +230,8 @@ def _heat(
     return found
 
 
-def _speaks_for(answer: Tensor, outputs: Target) -> Tensor:
+def speaks_for(answer: Tensor, outputs: Target) -> Tensor:
+    """The target of each image, shape ``(n,)``, from the network's outputs; see :func:`grad_cam`."""
     if callable(outputs):
         return outputs(answer)
     logits = answer.float().reshape(len(answer), -1)
@@ -278,7 +281,7 @@ def _kind(result: object, inputs: Tensor) -> str:
 
 
 @contextmanager
-def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
+def undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode, float32 and gradients inside; everything as it was afterwards."""
     modules = list(network.modules())
     modes = [module.training for module in modules]

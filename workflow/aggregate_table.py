@@ -31,6 +31,8 @@ def print_aggregate(content: dict[str, Any], console: Console | None = None) -> 
             console.print(
                 f"[bold]{item['level']}: {escape(item['title'])}[/bold]\n  {escape(item['text'])}", soft_wrap=True
             )
+    for item in content["left_out"]:
+        console.print(f"left out: {escape(item['name'])}: {escape(item['reason'])}", soft_wrap=True)
     for item in content["commands"]:
         console.print(f"{item['what']}:\n  {escape(item['command'])}", soft_wrap=True)
 

@@ -110,8 +110,7 @@ def worries_of(content: dict[str, Any], members: Sequence[Member]) -> list[Worry
             )
             found.append(worry("caution", "Folds are missing", text))
     if content["left_out"]:
-        text = "; ".join(f"{item['name']}: {item['reason']}" for item in content["left_out"][:3])
-        text += f"; and {len(content['left_out']) - 3} more" if len(content["left_out"]) > 3 else ""
+        text = "They are not finished, or something other than a run; each is listed with its reason."
         found.append(worry("caution", f"{plural(len(content['left_out']), 'run')} left out", text))
     if content["phantom"]:
         found.append(worry("note", "Phantom data", "Generated images: this says nothing about patients."))

@@ -19,7 +19,7 @@ from evaluation.ensembles import PAIRED, further_columns, headline, mean_predict
 from evaluation.intervals import format_interval
 from evaluation.predictions import Predictions, write_predictions
 from evaluation.report import write_report
-from evaluation.summary import evaluate_run
+from evaluation.summary import PREVALENCES, evaluate_run
 from evaluation.threshold import OperatingPoint, choose_operating_point
 from evaluation.wording import worry
 from workflow.members import Member, kind_of, read_members
@@ -74,6 +74,11 @@ def build_ensemble(request: Request) -> tuple[dict[str, Any], Path]:
             metrics = fold_ensemble(members, rule, folder)
         write_json({"title": metrics["title"], **metrics["threshold"]}, folder / "threshold.json")
         write_json(metrics, folder / "metrics.json")
+        calibrator = (metrics.get("calibration") or {}).get("calibrator")
+        if calibrator is not None:
+            write_json(
+                {"title": metrics["title"], "notice": RESEARCH_NOTICE, **calibrator}, folder / "calibration.json"
+            )
         snapshot.update()
         snapshot.finish()
         if "splits" in metrics:
@@ -163,6 +168,10 @@ def judged_as(members: Sequence[Member], kind: str) -> dict[str, Any]:
         "group_name": config["task"]["group_name"],
         "bootstrap": config["evaluation"]["bootstrap"],
         "confidence": config["evaluation"]["confidence"],
+        # Runs from before there was a choice do not say these.
+        "interval": config["evaluation"].get("interval", "percentile"),
+        "prevalences": config["evaluation"].get("prevalences", PREVALENCES),
+        "beta": config["threshold"].get("beta", 2.0),
         "seed": config["split"]["seed"],
     }
 
@@ -187,7 +196,8 @@ def _seed_ensemble(members: Sequence[Member], rule: dict[str, Any], folder: Path
     )
     compared = compared_members(members, "seeds") | {"figures": headline(metrics["splits"]["test"])}
     best = _best_on_validation(members)
-    how = Resampling(metrics["bootstrap"]["resamples"], metrics["confidence"], (metrics["bootstrap"]["seed"], 1))
+    made = metrics["bootstrap"]
+    how = Resampling(made["resamples"], metrics["confidence"], (made["seed"], 1), made["method"])
     compared |= {"best": best}
     compared["differences"] = paired_differences(parts["test"], members[best].predictions("test"), how)
     compared["sentence"] = _seed_sentence(compared)

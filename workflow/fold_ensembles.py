@@ -12,6 +12,7 @@ from evaluation.bootstrap import Resampling
 from evaluation.ensembles import approximate, headline, join_folds, pooled_summary
 from evaluation.intervals import format_interval
 from evaluation.predictions import Predictions, write_predictions
+from evaluation.summary import SCHEMA
 from evaluation.threshold import choose_operating_point
 from evaluation.wording import LEAKY, percent, plural, worry
 from workflow.ensembles import compared_members, judged, judged_as, with_worries
@@ -43,7 +44,9 @@ def fold_ensemble(members: Sequence[Member], rule: dict[str, Any], folder: Path)
     point = choose_operating_point(joined, **rule, selection_optimistic=False)
     point = approximate(point, len(members), task["group_name"])
     facts = judged_as(members, "folds")
-    how = Resampling(facts["bootstrap"], facts["confidence"], (facts["seed"], 0))  # as of a validation part
+    how = Resampling(
+        facts["bootstrap"], facts["confidence"], (facts["seed"], 0), facts["interval"]
+    )  # as of a validation part
     pooled = pooled_summary(joined, [member.threshold for member in members], how, point)
     compared = compared_members(members, "folds") | {"figures": headline(pooled)}
     official = find_official_test(members, joined)
@@ -78,7 +81,7 @@ def _cross_validation(
     """metrics.json of a cross-validation without an official test part."""
     leak = _leak_of(members)
     metrics = {
-        "schema": 1,
+        "schema": SCHEMA,
         **{name: facts[name] for name in ("title", "phantom", "task", "model", "group_name", "confidence")},
         "classes": list(joined.classes),
         "positive_class": joined.positive_class,
@@ -87,7 +90,7 @@ def _cross_validation(
         "bootstrap": {
             "resamples": facts["bootstrap"],
             "unit": facts["group_name"],
-            "method": "percentile",
+            "method": facts["interval"],
             "seed": facts["seed"],
         },
         "test_kind": "folds",

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explain.covering import covering
 from explain.grad_cam import NoMapsError, control, grad_cam, overlay
 
 log = logging.getLogger("firstread")
@@ -25,11 +26,14 @@ class HeatMaps:
         maps: shape ``(n, height, width)``, float32 in [0, 1].
         checks: of :func:`explain.grad_cam.control`: for each image the correlation with maps of untrained networks, in
             [-1, 1]; about 0 where the map depends on what was learnt; None where it is not defined.
+        covered: of :func:`explain.covering.covering`: what the log-odds of the positive classes lose with the brightest and
+            with the darkest quarter of the map covered; None where the map is constant.
     """
 
     overlays: NDArray[np.uint8]
     maps: NDArray[np.float32]
     checks: list[float | None]
+    covered: list[tuple[float, float] | None]
 
 
 def gallery_of(
@@ -63,6 +67,7 @@ def gallery_of(
         log.warning("no heat maps: %s", error)
         return None
     checks = control(network, inputs, maps, further, outputs=outputs)
+    covered = covering(network, inputs, maps, further, outputs=outputs)
     drawn = [overlay(image, heat) for image, heat in zip(pixels, maps, strict=True)]
     empty = np.zeros((0, *pixels.shape[1:3], 3), dtype=np.uint8)
-    return HeatMaps(np.stack(drawn) if drawn else empty, maps, checks)
+    return HeatMaps(np.stack(drawn) if drawn else empty, maps, checks, covered)

@@ -17,7 +17,7 @@ from evaluation.pages import write_whole
 from evaluation.predictions import Predictions
 from evaluation.summary import evaluate_run
 from evaluation.threshold import OperatingPoint, choose_operating_point, fixed_point
-from evaluation.wording import Worry, percent, plural, worry
+from evaluation.wording import Worry, plural, worry
 from workflow.ensembles import whole_folder
 from workflow.records import digest_of, folder_for, judging_of, light_record, started, write_record
 
@@ -215,25 +215,12 @@ def _splits(parts: Mapping[str, Predictions]) -> pd.DataFrame:
 
 
 def _limits(metrics: Mapping[str, Any]) -> list[Worry]:
-    """What these predictions cannot show, or seem to show by mistake."""
-    test = metrics["splits"]["test"]
-    if test["n_positive"] in (0, test["n"]):
-        there = metrics["positive_class"] if test["n_positive"] else metrics["negative_class"]
-        text = (
-            f"All {plural(test['n'], 'image')} are {there}. AUROC, average precision and the calibration slope are not defined, "
-            f"and {'specificity' if test['n_positive'] else 'sensitivity'} cannot be known."
-        )
-        return [worry("alarm", "One class only", text)]
-    auroc = test["auroc"]
-    if auroc["high"] is not None and auroc["value"] < _UPSIDE_DOWN and auroc["high"] < 0.5:
-        text = (
-            f"AUROC is {auroc['value']:.3f}: the images of {metrics['positive_class']} get the lower scores. If the score is "
-            f"that of {metrics['negative_class']}, say so with positive=NAME; or the labels are coded the other way round."
-        )
-        return [worry("alarm", "Scores may belong to the other class", text)]
-    share = float(np.mean(test["prevalence"]))
-    if share > 0.95 or share < 0.002:
-        there = f"{percent(share, 1)} of the images are {metrics['positive_class']}"
-        text = f"{there}; PPV and accuracy follow from that share more than from the model."
-        return [worry("note", "Very uneven classes", text)]
-    return []
+    """Scores that seem to be those of the other class."""
+    auroc = metrics["splits"]["test"]["auroc"]
+    if auroc["high"] is None or auroc["value"] >= _UPSIDE_DOWN or auroc["high"] >= 0.5:
+        return []
+    text = (
+        f"AUROC is {auroc['value']:.3f}: the images of {metrics['positive_class']} get the lower scores. If the score is "
+        f"that of {metrics['negative_class']}, say so with positive=NAME; or the labels are coded the other way round."
+    )
+    return [worry("alarm", "Scores may belong to the other class", text)]

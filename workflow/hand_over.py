@@ -59,7 +59,7 @@ def report(
     images = prepared.pixels[rows]
     found = None if module is None or not mistakes else _heat_maps(settings, prepared, module, rows)
     if found is not None:
-        mistakes = with_heat_maps(mistakes, found.checks)
+        mistakes = with_heat_maps(mistakes, found.checks, found.covered)
     heat_maps = None if found is None else found.overlays
     save_mistakes(mistakes, images, folder / "figures" / "mistakes", heat_maps)
     if logger is not None:

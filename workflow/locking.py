@@ -34,13 +34,15 @@ def require_feasible(settings: dict[str, Any], prepared: PreparedData) -> None:
         Infeasible: where ``threshold.infeasible`` is ``refuse``; says what could be certified, and with how many groups.
     """
     threshold = settings["threshold"]
+    positive_called, negative_called = called(settings)
     positive, negative = groups_of(settings, prepared, "val")
     try:
         check_feasible(
             positive,
             negative,
             threshold["rule"],
-            positive_class=called(settings),
+            positive_class=positive_called,
+            negative_class=negative_called,
             recall=threshold["recall"],
             confidence=threshold["confidence"],
             min_specificity=threshold["min_specificity"],
@@ -52,10 +54,12 @@ def require_feasible(settings: dict[str, Any], prepared: PreparedData) -> None:
         log.warning("threshold: %s", error)
 
 
-def called(settings: dict[str, Any]) -> str:
-    """What the positive classes together are called."""
+def called(settings: dict[str, Any]) -> tuple[str, str]:
+    """What the positive classes together are called, and what the others are."""
     task = settings["task"]
-    return str(task["positive_name"] or " + ".join(task["positive"]))
+    positive = str(task["positive_name"] or " + ".join(task["positive"]))
+    others = [name for name in task["classes"] if name not in task["positive"]]
+    return positive, others[0] if len(others) == 1 else str(task["negative_name"] or f"not {positive}")
 
 
 def groups_of(settings: dict[str, Any], prepared: PreparedData, part: str) -> tuple[int, int]:
@@ -109,6 +113,8 @@ def lock(
     log.info("threshold %.4g, %s rule: %s", point.threshold, point.rule, point.statement)
     if point.fallback_reason:
         log.warning("the %s rule fell back to the empirical one: %s", point.requested_rule, point.fallback_reason)
+    if point.unmet:
+        log.warning("threshold.min_specificity: %s", point.unmet)
     write_threshold(settings, folder, prepared, point, digest)
     return digest
 

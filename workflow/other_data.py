@@ -109,7 +109,7 @@ def load_other(
         raise ValueError(
             f"part=test: {prepared.listing.about.title} in {prepared.root} has no official test part. Use part=all."
         )
-    labels = frame["label"].map(known).to_numpy(dtype=object)
+    labels = np.array([known[name] for name in frame["label"]], dtype=object)
     kept = np.array([label is not None for label in labels], dtype=bool)
     counts = frame["label"][chosen & ~kept].value_counts()
     rows = np.flatnonzero(chosen & kept).astype(np.int64)
@@ -147,10 +147,10 @@ def classes_in_terms(theirs: Sequence[str], ours: Sequence[str], mapping: Mappin
             )
     found: dict[str, str | None] = {}
     for name in theirs:
-        target = mapping.get(name, name if name in ours else None)
-        if target is None:
-            continue
-        found[name] = None if target == DROP and name in mapping else target
+        if name in mapping:
+            found[name] = None if mapping[name] == DROP else mapping[name]
+        elif name in ours:
+            found[name] = name
     lacking = [name for name in theirs if name not in found]
     if lacking:
         example = ",".join(f"{name}:{ours[0] if number == 0 else DROP}" for number, name in enumerate(lacking[:2]))
@@ -194,7 +194,7 @@ def scored(scorer: Scorer, other: OtherData, seen: Seen, progress: Progress = si
     return Predictions(frame, scorer.classes, **scorer.outcome)
 
 
-def card_of(other: OtherData, seen: Seen) -> dict[str, object]:
+def card_of(other: OtherData, seen: Seen) -> dict[str, Any]:
     """The data card of what was judged: every judged image is in the test part, all others are unused."""
     part = np.full(len(other.prepared.manifest), "unused", dtype=object)
     part[other.rows[~seen.mask]] = "test"
@@ -202,4 +202,4 @@ def card_of(other: OtherData, seen: Seen) -> dict[str, object]:
     named = {"method": "no split: external data, tested on only", "kind": "external", "grouping": "group", "seed": 0}
     splits = Splits(before.frame.assign(split=part), before.manifest_sha256, named)
     card = data_card(replace(other.prepared, splits=splits, leak=None), other.settings["task"])
-    return json.loads(json.dumps(card))
+    return dict(json.loads(json.dumps(card)))

@@ -72,8 +72,8 @@ def seen_by(
     used = pd.concat([_used(part.run) for part in scorer.networks], ignore_index=True).drop_duplicates("sha256")
     content = frame["sha256"].isin(set(used["sha256"])).to_numpy(dtype=bool)
     numbers = _archive_ids(frame["image_id"])
-    name = (numbers != "") & numbers.isin(set(_archive_ids(used["image_id"]))).to_numpy(dtype=bool)
-    name = name.to_numpy(dtype=bool) & ~content
+    same = (numbers != "") & numbers.isin(set(_archive_ids(used["image_id"])))
+    name = same.to_numpy(dtype=bool) & ~content
     try:
         picture, unchecked = _same_pictures(scorer, used, prepared, rows, progress) & ~content & ~name, ""
     except (DataError, ValueError, OSError) as error:

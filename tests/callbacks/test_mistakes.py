@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from evaluation.predictions import Predictions
 CLASSES = ("benign", "malignant")
 
 
-def predictions(**columns: list[object]) -> Predictions:
+def predictions(**columns: Any) -> Predictions:
     scores = np.array([0.1, 0.9, 0.2, 0.8])
     frame = pd.DataFrame(
         {
@@ -53,7 +54,9 @@ def test_everything_that_describes_the_image_is_kept() -> None:
 
 
 def test_heat_maps_lie_beside_the_pictures(tmp_path: Path) -> None:
-    mistakes = with_heat_maps(worst_mistakes(predictions(), 0.5, 12), [0.25, None, -0.5])
+    mistakes = with_heat_maps(
+        worst_mistakes(predictions(), 0.5, 12), [0.25, None, -0.5], [(1.5, 0.0), None, (0.0, 1.0)]
+    )
     images = np.full((3, 16, 16, 3), 40, dtype=np.uint8)
     overlays = np.full((3, 16, 16, 3), (200, 100, 50), dtype=np.uint8)
     save_mistakes(mistakes, images, tmp_path, overlays)
@@ -62,8 +65,9 @@ def test_heat_maps_lie_beside_the_pictures(tmp_path: Path) -> None:
     assert [record["heat_map_check"] for record in records] == [0.25, None, -0.5]
     assert set(records[0]) == {
         *("image_id", "group_id", "label", "subtype", "score", "kind", "file", "predicted", "facts"),
-        *("heat_map", "heat_map_check"),
+        *("heat_map", "heat_map_check", "heat_map_covered"),
     }
+    assert [record["heat_map_covered"] for record in records] == [[1.5, 0.0], None, [0.0, 1.0]]
     with Image.open(tmp_path / "01_map.jpg") as read:
         assert read.mode == "RGB"
         assert np.abs(np.asarray(read, dtype=int) - overlays[1]).max() <= 4
@@ -88,7 +92,9 @@ def test_twelve_pairs_stay_below_a_megabyte_of_heat_maps(tmp_path: Path) -> None
             "prob_malignant": np.zeros(12),
         }
     )
-    mistakes = with_heat_maps(worst_mistakes(Predictions(frame, CLASSES, "malignant"), 0.5, 12), [None] * 12)
+    mistakes = with_heat_maps(
+        worst_mistakes(Predictions(frame, CLASSES, "malignant"), 0.5, 12), [None] * 12, [None] * 12
+    )
     noise = np.random.default_rng(0).integers(60, 190, size=(12, 112, 112, 3), dtype=np.uint8)
     overlays = noise.repeat(2, axis=1).repeat(2, axis=2)  # rougher than any real image
     save_mistakes(mistakes, noise, tmp_path, overlays)
@@ -99,4 +105,4 @@ def test_a_contact_sheet_takes_grey_images_beside_colour_ones() -> None:
     pictures = [np.zeros((8, 8, 1), dtype=np.uint8), np.zeros((8, 8, 3), dtype=np.uint8)]
     axes = contact_sheet(pictures, ["one", "two"], "title", columns=2).get_axes()
     assert [place.get_title() for place in axes] == ["one", "two"]
-    assert [place.get_images()[0].get_array().ndim for place in axes] == [2, 3]
+    assert [np.asarray(place.get_images()[0].get_array()).ndim for place in axes] == [2, 3]

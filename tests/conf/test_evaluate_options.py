@@ -163,6 +163,8 @@ def test_what_describes_another_data_set_is_passed_on_as_it_was_typed() -> None:
         ("run=a interval=bootstrap", ("interval=bootstrap", "percentile, bca")),
         ("run=a prevalences=[0.1,2]", ("prevalences=2", "below 1")),
         ("run=a model.image_size=64", ("model.image_size=64", "belongs to train.py")),
+        ("run=a output=a/again", ("output=a/again", "inside a")),
+        ("compare=[a,b] output=b", ("inside b", "not changed")),
         ("run=a seed=-1", ("seed=-1", "at least 0")),
     ],
 )

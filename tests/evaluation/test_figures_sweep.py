@@ -10,14 +10,14 @@ from evaluation.figures_sweep import rates_at, threshold_sweep
 
 RNG = np.random.default_rng(0)
 LABELS = (RNG.random(300) < 0.3).astype(np.uint8)
-SCORES = np.round(np.clip(RNG.normal(0.35 + 0.3 * LABELS, 0.2), 0, 1), 2)  # many ties
+SCORES = np.asarray(np.round(np.clip(RNG.normal(0.35 + 0.3 * LABELS, 0.2), 0, 1), 2), dtype=np.float64)  # many ties
 
 
 def test_rates_are_those_of_a_count() -> None:
     thresholds = np.array([1.0, 0.0, 0.37, 0.5, 0.505, np.float64(SCORES[7]), 2.0])
     found = rates_at(LABELS, SCORES, thresholds)
     for place, threshold in enumerate(thresholds):
-        called, positive = SCORES >= threshold, LABELS == 1
+        called, positive = np.greater_equal(SCORES, threshold), LABELS == 1
         tp, fp, fn = (int(both.sum()) for both in (called & positive, called & ~positive, ~called & positive))
         assert found["recall"][place] == pytest.approx(tp / positive.sum())
         assert found["specificity"][place] == pytest.approx(1 - fp / (~positive).sum())
@@ -30,7 +30,7 @@ def test_the_locked_threshold_is_marked_and_its_numbers_are_written() -> None:
     axes = figure.get_axes()[0]
     assert {line.get_label() for line in axes.get_lines()} >= {"recall", "specificity", "F1"}
     place = np.log(0.42 / 0.58)
-    assert any(list(line.get_xdata()) == pytest.approx([place, place]) for line in axes.get_lines())
+    assert any(np.asarray(line.get_xdata()).tolist() == pytest.approx([place, place]) for line in axes.get_lines())
     drawn = {str(line.get_label()): line for line in axes.get_lines()}["recall"]
     middle = 200
     expected = rates_at(LABELS, SCORES, 1 / (1 + np.exp(-np.asarray(drawn.get_xdata())[[middle]])))["recall"]

@@ -14,18 +14,6 @@ import pytest
 from PIL import Image
 
 from evaluation.report import NOTICE, ReportError, write_report
-from evaluation.report_text import (
-    difference,
-    difference_range,
-    moment,
-    percent,
-    plural,
-    probability,
-    range_of,
-    score,
-    seconds,
-    value_of,
-)
 
 CUT = 0.25
 HOSTILE = "test/PNEUMONIA/<script>alert(1)</script>.jpeg"
@@ -397,16 +385,3 @@ def test_values_that_do_not_exist_are_dashes(run_dir: Path) -> None:
     (run_dir / "metrics.json").write_text(json.dumps(metrics))
     text = page_of(run_dir)
     assert '<span class="value">\u2013</span>' in text and "None" not in text and "nan" not in text
-
-
-def test_numbers_as_people_write_them() -> None:
-    assert score(0.95349) == "0.953" and score(-0.1) == "\u22120.100" and score(None) == "\u2013"
-    assert [probability(p) for p in (0.0658, 1e-9, 1.0)] == ["0.066", "<\u202f0.001", ">\u202f0.999"]
-    assert percent(0.9536) == "95.4\u202f%"
-    assert value_of(interval(0.9)) == "0.900" and range_of(interval(0.9)) == "0.870\u20130.930"
-    assert range_of(interval(None)) == "" and range_of(interval(0.0)) == "\u22120.030 to 0.030"
-    assert difference(interval(-0.418)) == "\u22120.418" and difference(interval(None)) == "\u2013"
-    assert difference_range(interval(0.1)) == "+0.070 to +0.130"
-    assert [seconds(value) for value in (None, 2.25, 217.0, 7500.0)] == ["\u2013", "2.2 s", "3 min 37 s", "2 h 05 min"]
-    assert moment("2026-11-21T08:15:41+00:00") == "21 November 2026, 08:15 UTC" and moment("soon") == "soon"
-    assert plural(1, "patient") == "1 patient" and plural(1234, "patient") == "1,234 patients"

@@ -36,6 +36,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "facts": {"age_band": "40-59", "sex": "male"},
         "heat_map": "00_map.jpg",
         "heat_map_check": 0.1,
+        "heat_map_covered": [1.5, 0.2],
         **changes,
     }
 
@@ -76,9 +77,9 @@ def test_a_pair_with_all_that_is_known_of_it() -> None:
 @pytest.mark.parametrize(
     ("checks", "words"),
     [
-        ([0.1, -0.1, None], "is 0.00 on average over 2 images (−0.10 to 0.10"),
-        ([0.1], "What these maps show was learnt."),
-        ([0.3, 0.4], "Some of what these maps show was not learnt"),
+        ([0.1, -0.1, None], "is 0.00 on average over 2 images (\u22120.10 to 0.10"),
+        ([0.1], "They depend on what was learnt."),
+        ([0.3, 0.4], "Some of what they show was not learnt"),
         ([0.9], "do not read reasons from them"),
     ],
 )
@@ -87,12 +88,19 @@ def test_the_control_is_told_in_words(checks: list[float | None], words: str) ->
 
 
 def test_without_a_control_nothing_is_said_of_it() -> None:
-    assert "Control" not in section([mistake(heat_map_check=None)])
+    page = section([mistake(heat_map_check=None, heat_map_covered=None)])
+    assert "Were they learnt" not in page and "Do the maps point" not in page
+
+
+@pytest.mark.parametrize(("losses", "words"), [([0.5, 0.1], "They do, on average."), ([-0.1, -0.3], "They do not:")])
+def test_maps_that_do_not_point_at_what_counts_are_called_so(losses: list[float], words: str) -> None:
+    page = " ".join(section([mistake(heat_map_covered=losses), mistake(heat_map_covered=None)]).split())
+    assert words in page and "over 1 image;" in page
 
 
 def test_runs_from_before_heat_maps() -> None:
     old = SimpleNamespace(entry=entry(), picture="data:image/png;base64,AA", map="")
-    for name in ("facts", "heat_map", "heat_map_check", "group_id"):
+    for name in ("facts", "heat_map", "heat_map_check", "heat_map_covered", "group_id"):
         del old.entry[name]
     page = section([old])
     assert "Grad-CAM" not in page and "lesion" not in page and 'class="gallery"' in page

@@ -21,7 +21,7 @@ def scenes(n: int = 4, size: int = 96, channels: int = 3) -> NDArray[np.uint8]:
         grey = 150 + 40 * np.sin(9 * rows + number) * np.cos(7 * columns) - 70 * disc
         shades = [grey * shade for shade in (1.0, 0.85, 0.75)[:channels]]
         pictures.append(np.stack(shades, axis=2))
-    return np.clip(np.stack(pictures), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.stack(pictures), 0, 255), dtype=np.uint8)
 
 
 def changed_by(images: NDArray[np.uint8], kind: str, strength: int, seed: int = 0) -> float:

@@ -21,6 +21,13 @@ from workflow.ensembles import Request, build_ensemble
 COMMAND = "python evaluate.py aggregate=multirun"
 
 
+@pytest.fixture(autouse=True)
+def _no_figure_files(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Figures as files take most of the time; they are written where a test looks at them."""
+    if request.node.name != "test_folds_are_joined_and_written":
+        monkeypatch.setattr("evaluation.aggregate_page.save_figures", lambda figures, folder: None)
+
+
 def aggregated(source: Path | list[Path], output: Path, **options: Any) -> dict[str, Any]:
     content, folder = aggregate_runs(source, command=COMMAND, output=output, **options)
     assert folder == output
@@ -79,6 +86,7 @@ def test_folds_are_joined_and_written(tmp_path: Path) -> None:
     (row,) = content["configurations"]
     assert (row["folds"], row["folds_planned"]) == ([0, 1, 2], 3)
     assert row["out_of_fold"] == ["predictions/out_of_fold.csv"]
+    assert (tmp_path / "out" / "figures" / "test_auroc.png").is_file()
     joined = read_predictions(tmp_path / "out" / "predictions" / "out_of_fold.csv", TWO, "malignant")
     assert len(joined) == 180 and joined.frame["image_id"].is_unique
     for fold, run in enumerate(runs):
@@ -110,7 +118,7 @@ def test_a_mixture_of_settings_seeds_and_failures(tmp_path: Path) -> None:
     assert table["status"].tolist()[:4] == ["finished"] * 4 and len(table) == 6
     assert table["model.dropout"].tolist()[:4] == [0.5, 0.5, 0.1, 0.1]
     text = printed(content)
-    assert "best on validation" in text and "2 runs left out" in text
+    assert "best on validation" in text and "2 runs left out" in text and "left out: 4: not finished" in text
 
 
 def test_validation_chooses_and_test_does_not(tmp_path: Path) -> None:

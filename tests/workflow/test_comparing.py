@@ -21,6 +21,13 @@ from workflow.judged_folder import read_judged
 COMMAND = "python evaluate.py compare=[A,B]"
 
 
+@pytest.fixture(autouse=True)
+def _no_figure_files(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Figures as files take most of the time; they are written where a test looks at them."""
+    if request.node.name != "test_the_page_stands_alone_and_says_what_the_file_says":
+        monkeypatch.setattr("evaluation.comparison_page.save_figures", lambda figures, folder: None)
+
+
 def compared(folders: list[Path], output: Path, **options: Any) -> dict[str, Any]:
     content, folder = compare_runs(folders, command=COMMAND, output=output, **options)
     assert folder == output

@@ -234,7 +234,7 @@ def test_the_command_line_is_read() -> None:
         (["runs=a", "runs=b"], r"runs is given twice.*runs=\[RUN,RUN\]"),
         (["runs="], "runs has no value"),
         (["runs=[a,b"], "only one bracket"),
-        (["runs=a", "rule=best"], "rule=best: must be one of certified, empirical, fixed"),
+        (["runs=a", "rule=best"], "rule=best: must be one of certified, crc, empirical, youden, fbeta, cost, fixed"),
         (["runs=a", "recall=much"], "recall=much: 'much' is not a number"),
         (["runs=a", "recall=1"], "recall=1: must be above 0 and below 1"),
     ],

@@ -33,7 +33,7 @@ def test_the_maps_are_those_of_the_images_as_the_network_sees_them(outputs: int,
     found = gallery_of(network, normalise, PIXELS, positive=positive)
     assert found is not None
     assert found.overlays.shape == (3, 48, 48, 3) and found.overlays.dtype == np.uint8
-    assert len(found.checks) == 3
+    assert len(found.checks) == len(found.covered) == 3
     by_hand = (torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255 - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / (
         torch.tensor([0.2, 0.3, 0.4])[:, None, None]
     )

@@ -141,7 +141,7 @@ def test_one_class_only_is_a_stated_limit(tmp_path: Path, label: int) -> None:
     assert test["auroc"]["value"] is None
     known, missing = ("sensitivity", "specificity") if label else ("specificity", "sensitivity")
     assert test["at_threshold"][known]["value"] is not None and test["at_threshold"][missing]["value"] is None
-    assert "One class only" in titles(metrics)
+    assert "One class is missing" in titles(metrics)
 
 
 def test_scores_of_the_other_class_are_noticed(tmp_path: Path) -> None:

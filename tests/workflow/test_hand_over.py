@@ -21,7 +21,14 @@ from workflow import hand_over
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 MODEL = {
-    **{"name": "test_resnet", "weights": "none", "image_size": 32, "channels": 3, "grey_input": "stem", "pooling": "auto"},
+    **{
+        "name": "test_resnet",
+        "weights": "none",
+        "image_size": 32,
+        "channels": 3,
+        "grey_input": "stem",
+        "pooling": "auto",
+    },
     **{"hidden": [], "dropout": 0.3, "metadata": [], "mean": [0.5], "std": [0.25], "interpolation": "auto"},
 }
 
@@ -30,7 +37,7 @@ MODEL = {
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What ``report`` is given: settings, folder, data of which the second half is the test part, and metrics."""
     monkeypatch.setattr(hand_over, "write_report", lambda folder: folder / "report.html")
-    settings = composed_settings("task=ham10000", "task.labels=diagnosis", "evaluation.mistakes=6")
+    settings = composed_settings("task=ham10000", "task.labels=seven", "evaluation.mistakes=6")
     assert settings["task"]["classes"] == CLASSES
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(7), size=20)
@@ -61,7 +68,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def classifier() -> ImageClassifier:
     torch.manual_seed(0)
-    settings = composed_settings("task=ham10000", "task.labels=diagnosis")
+    settings = composed_settings("task=ham10000", "task.labels=seven")
     return ImageClassifier(MODEL, CLASSES, settings["task"]["positive"], settings["trainer"])
 
 
@@ -70,7 +77,7 @@ def test_pictures_and_heat_maps_are_of_the_images_that_were_got_wrong(run: dict[
     module.network.set_trainable(["head"])
     module.train()
     hand_over.report(**run, module=module)
-    assert module.training and not module.network.trunk.training
+    assert module.training and not any(part.training for part in module.network.trunk_modules())
     folder, positive = run["folder"] / "figures" / "mistakes", run["settings"]["task"]["positive"]
     records = json.loads((folder / "mistakes.json").read_text())
     assert len(records) == 6

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from evaluation.predictions import read_predictions
 from tests.conftest import make_chest_xray
@@ -31,7 +32,7 @@ def run(place: Path, root: Path) -> Path:
     return tiny_run(place / "runs" / "one", root, place / "home")
 
 
-def own_scores(run: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def own_scores(run: Path, part: str = "test") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What a scorer makes of the pixels of a part, and what the run wrote."""
     scorer = load_scorer(run)
     prepared = own_data(scorer)
@@ -72,7 +73,7 @@ def test_pixels_of_another_size_are_refused(run: Path) -> None:
 
 def test_other_data_than_those_of_the_run_are_refused(run: Path, tmp_path: Path) -> None:
     other = make_chest_xray(tmp_path / "chest_xray", train_patients=39)
-    with pytest.raises(ValueError, match="are not those of .* manifest_sha256 is"):
+    with pytest.raises(ValueError, match=r"are not those of .* manifest_sha256 is"):
         own_data(load_scorer(run), other)
 
 
@@ -109,14 +110,14 @@ def test_an_unfinished_run_is_refused(copied: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such folder"):
         load_scorer(tmp_path / "none")
-    with pytest.raises(ValueError, match="run.json is missing, so it is no run folder"):
+    with pytest.raises(ValueError, match=r"run.json is missing, so it is no run folder"):
         load_scorer(tmp_path)
 
 
 def test_an_ensemble_needs_its_runs_unchanged(copied: Path, tmp_path: Path) -> None:
     ensemble = tiny_ensemble(tmp_path / "ensemble", [copied])
     change(ensemble / "run.json", "members", to=[{"run": str(copied), "weights_sha256": "0" * 64}])
-    with pytest.raises(ValueError, match="are not those that .* was made with"):
+    with pytest.raises(ValueError, match=r"are not those that .* was made with"):
         load_scorer(ensemble)
     change(ensemble / "run.json", "members", to=[{"run": str(tmp_path / "gone"), "weights_sha256": None}])
     with pytest.raises(ValueError, match="which is not there any more"):

@@ -51,7 +51,13 @@ def tiny_run(folder: Path, root: Path, home: Path, *, seed: int = 0, tta: str = 
     save_csv(prepared.splits.frame, folder / "splits.csv")
     card = data_card(prepared, task)
     record = {
-        **{"status": "finished", "title": "Films: simple_cnn", "version": "1", "phantom": False, "seeds": {"seed": seed}},
+        **{
+            "status": "finished",
+            "title": "Films: simple_cnn",
+            "version": "1",
+            "phantom": False,
+            "seeds": {"seed": seed},
+        },
         **{name: description[name] for name in ("manifest_sha256", "split_sha256")},
         "weights_sha256": digest,
     }
