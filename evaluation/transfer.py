@@ -114,11 +114,12 @@ def _mean(there: Mapping[str, Any]) -> str:
 
 
 def seen_in_words(seen: Mapping[str, Any], group_name: str) -> str:
-    """How the images that a run has seen were found: ``3 identical files, 1,437 pictures of the same ISIC number``."""
+    """How the images that a run has seen were found: ``3 identical files, 1,437 pictures of the same ISIC number``; ``none``."""
     parts = [
         (seen["by_content"], "identical file", ""),
         (seen["by_name"], "picture", " of the same ISIC number"),
         (seen["by_picture"] or 0, "nearly identical picture", ""),
         (seen["by_group"], "more image", f" of the same {group_name}s"),
     ]
-    return listed([plural(count, noun) + rest for count, noun, rest in parts if count])
+    found = [plural(count, noun) + rest for count, noun, rest in parts if count]
+    return listed(found) if found else "none"

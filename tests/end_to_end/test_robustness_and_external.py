@@ -19,7 +19,8 @@ def test_a_finished_run_under_corruptions(finished: tuple[Path, str], home: Path
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((output / "robustness.json").read_text(encoding="utf-8"))
     assert content["findings"]["sentence"][:20] in done.stdout and "report:" in done.stdout
-    assert content["largest_difference_to_run"] == 0, "the network scores its own test images to the bit as the run did"
+    # To the bit in batches of the run's own size; here it took 16 images at once, a scorer takes 64.
+    assert content["largest_difference_to_run"] < 1e-6
     assert content["images"]["n"] >= 12 and content["phantom"] is True
     assert "Phantom data" in (output / "report.html").read_text(encoding="utf-8")
     scores = pd.read_csv(output / "robustness.csv.gz")

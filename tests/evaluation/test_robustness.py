@@ -172,6 +172,7 @@ def test_without_an_own_test_part_the_external_figures_stand_alone() -> None:
 def test_seen_images_in_words() -> None:
     seen = {"by_content": 1, "by_name": 0, "by_picture": None, "by_group": 12}
     assert seen_in_words(seen, "lesion") == "1 identical file and 12 more images of the same lesions"
+    assert seen_in_words({**seen, "by_content": 0, "by_group": 0}, "lesion") == "none"
 
 
 def robustness_content() -> dict[str, Any]:
