@@ -146,6 +146,7 @@ def test_tensorboard(finished: tuple[Path, str]) -> None:
     assert [event.step for event in events.Scalars("val/auroc")][:3] == [1, 2, 3]
     images = set(tags["images"])
     assert {"train/augmented_images", "val/roc", "val/confusion_matrix", "test/roc", "test/confusion_matrix"} <= images
+    assert {f"{part}/{name}" for part in ("val", "test") for name in ("threshold_sweep", "reliability")} <= images
     assert any("precision_recall" in tag for tag in tags["tensors"])
     assert any(
         "hparams" in str(path) or "_hparams_" in tag for path, tag in [(folder, tag) for tag in events.summary_metadata]
