@@ -8,7 +8,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.figures_style import BLUE, INK, LABEL_SIZE, MUTED, PAPER, add_axes, new_figure
+from evaluation.figures_style import BLUE, INK, MUTED, PAPER, add_axes, beside, new_figure
 
 _ROW: Final = 0.46  # inches per configuration
 _MOST_LETTERS: Final = 58
@@ -82,16 +82,5 @@ def _row(
     spread = row[part][metric]["sd"]
     shown = f"{mean:.3f}" if spread is None else f"{mean:.3f} (sd {spread:.3f})"
     for text, where, offset in ((name, 0, (-7.5, 11)), (shown, 1, (10, 0))):
-        axes.annotate(
-            text,
-            (where, place),
-            offset,
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=LABEL_SIZE,
-            color=INK,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
-            parse_math=False,
-        )
+        beside(axes, text, (where, place), offset)
     return ends

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -14,7 +13,6 @@ from evaluation.figures_curves import cumulative_counts
 from evaluation.figures_style import (
     BLUE,
     INK,
-    LABEL_SIZE,
     LINE,
     MUTED,
     ORANGE,
@@ -23,6 +21,7 @@ from evaluation.figures_style import (
     VERMILLION,
     add_axes,
     axis_names,
+    beside,
     legend,
     new_figure,
     unit_square,
@@ -71,8 +70,8 @@ def difference_forest(rows: Sequence[Mapping[str, Any]], names: tuple[str, str],
         if held["low"] is not None:
             axes.plot([held["low"], held["high"]], [place, place], color=color, linewidth=2.8, alpha=0.45, zorder=2)
         axes.plot([held["value"]], [place], marker=marker, markersize=5.5, color=color, markeredgecolor=PAPER, zorder=4)
-        _beside(axes, row["label"], (0, place), (-7.5, 10))
-        _beside(axes, _signed(held), (1, place), (9, 0))
+        beside(axes, row["label"], (0, place), (-7.5, 10))
+        beside(axes, _signed(held), (1, place), (9, 0))
     axes.set(ylim=(len(rows) - 0.6, -0.75), xlim=(-edge, edge))
     step = _step(edge)
     ticks = [-step, 0.0, step]
@@ -111,22 +110,6 @@ def _signed(held: Mapping[str, Any]) -> str:
     texts = ["0.000" if abs(end) < 0.0005 else f"{end:+.3f}" for end in (value, low, high) if end is not None]
     text = texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]} to {texts[2]})"
     return text.replace("-", "\u2212")
-
-
-def _beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float]) -> None:
-    """Text at a fraction of the width and a row, moved by points; it hides the grid line that it crosses."""
-    axes.annotate(
-        text,
-        place,
-        offset,
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=LABEL_SIZE,
-        color=INK,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
-        parse_math=False,
-    )
 
 
 def roc_pair(

@@ -18,6 +18,7 @@ from evaluation.figures_style import (
     PAPER,
     SMALL_SIZE,
     add_axes,
+    beside,
     new_figure,
     spread,
 )
@@ -83,8 +84,8 @@ def auroc_forest(
             linestyle="none",
             zorder=4,
         )
-        _beside(axes, row.name, (0, index), (-7.5, 7.5))
-        _beside(axes, _written(row.interval), (1, index), (10, 0))
+        beside(axes, row.name, (0, index), (-7.5, 7.5))
+        beside(axes, _written(row.interval), (1, index), (10, 0))
     axes.set(ylim=(len(rows) - 0.65, -0.65), xlim=(floor - 0.01 * (1 - floor), 1 + 0.01 * (1 - floor)))
     ticks = [floor, (floor + 1) / 2, 1.0]
     axes.set_xticks(ticks, [f"{tick:.2f}".rstrip("0").rstrip(".") for tick in ticks])
@@ -122,22 +123,6 @@ def shift_slope(panels: Sequence[SlopePanel], *, baseline: str = "thumbnails", p
             parse_math=False,
         )
     return figure
-
-
-def _beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float]) -> None:
-    """Text at a fraction of the width and a row, moved by points; it hides the grid line that it crosses."""
-    axes.annotate(
-        text,
-        place,
-        offset,
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=LABEL_SIZE,
-        color=INK,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
-        parse_math=False,
-    )
 
 
 def _slopes(axes: Axes, lines: Sequence[_Line]) -> None:

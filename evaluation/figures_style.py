@@ -91,6 +91,22 @@ def write(
     return axes.text(x, y, text, fontsize=size, color=color, parse_math=False, **options)  # type: ignore[arg-type]
 
 
+def beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float]) -> None:
+    """Text at a fraction of the width and a row, moved by points; it hides the grid line that it crosses."""
+    axes.annotate(
+        text,
+        place,
+        offset,
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=LABEL_SIZE,
+        color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
+        parse_math=False,
+    )
+
+
 def axis_names(axes: Axes, x: str, y: str) -> None:
     """Name both axes; the vertical one horizontally above the axis, where it reads without turning the head."""
     axes.set_xlabel(x, fontsize=LABEL_SIZE, color=MUTED, labelpad=5, parse_math=False)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from callbacks.predictions import predictions_of
 from conf.output import short
-from datamodules.metadata import MetadataEncoder
 from datamodules.prepared import PreparedData, prepare
 from datamodules.progress import Progress, progress_bar, silent
 from datamodules.thumbnails import thumbnails
@@ -25,13 +21,10 @@ from evaluation.baselines import BaselineInputs, baseline_scores
 from evaluation.ensembles import join_folds, mean_predictions
 from evaluation.metrics import auroc
 from evaluation.predictions import PREFIX, Predictions, write_predictions
-from models.blocks import BlockNetwork
-from models.bundle import load_bundle, to_input
-from models.views import views
 from workflow.members import Member
+from workflow.scoring import load_scorer
 
 log = logging.getLogger("firstread")
-_AT_ONCE = 64
 THUMBNAIL = "thumbnail"
 
 
@@ -85,10 +78,9 @@ def mean_of_networks(members: Sequence[Member], official: OfficialTest) -> Predi
     """Mean probabilities of all folds' networks on the official test part."""
     task, held = members[0].config["task"], []
     outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
-    with _progress(members[0])("official test part", len(members) * len(official.rows)) as advance:
-        for member in members:
-            probabilities = score_images(member, official.prepared, official.rows, advance)
-            held.append(predictions_of(official.prepared, official.rows, probabilities, outcome))
+    for member in members:
+        probabilities = score_images(member, official.prepared, official.rows, _progress(members[0]))
+        held.append(predictions_of(official.prepared, official.rows, probabilities, outcome))
     values = [auroc(part.labels, part.scores) for part in held]
     log.info(
         "AUROC of the single networks on the official test part: %s", ", ".join(f"{value:.3f}" for value in values)
@@ -97,7 +89,7 @@ def mean_of_networks(members: Sequence[Member], official: OfficialTest) -> Predi
 
 
 def score_images(
-    member: Member, prepared: PreparedData, rows: NDArray[np.int64], advance: Callable[[int], None] | None = None
+    member: Member, prepared: PreparedData, rows: NDArray[np.int64], progress: Progress = silent
 ) -> NDArray[np.float64]:
     """Class probabilities by the network of a run, averaged over the views that it was validated with.
 
@@ -105,62 +97,16 @@ def score_images(
         member: a run of a network.
         prepared: the data set; its pixels have the size that the network takes.
         rows: of its manifest, shape (k,).
-        advance: called with the number of images scored.
 
     Returns:
-        Shape (k, classes): exact float32 values held as float64, in float32 arithmetic.
+        Shape (k, classes), see :meth:`workflow.scoring.Scorer.probabilities`.
 
     Raises:
         ValueError: if the run left no network.
     """
-    if not (member.folder / "model" / "model.json").is_file():
-        raise ValueError(
-            f"{short(member.folder)}: model/ is missing, so the official test part cannot be scored. Baselines leave none; "
-            "take runs of a network."
-        )
-    network, description = load_bundle(member.folder / "model")
-    cuda = torch.cuda.is_available() and member.config["trainer"]["accelerator"] != "cpu"
-    device = torch.device("cuda" if cuda else "cpu")
-    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    table = _metadata_of(description, prepared)
-    scores = []
-    for start in range(0, len(rows), _AT_ONCE):
-        batch = rows[start : start + _AT_ONCE]
-        images = torch.from_numpy(np.ascontiguousarray(prepared.pixels[batch])).permute(0, 3, 1, 2).to(device)
-        metadata = None if table is None else torch.from_numpy(table[batch]).to(device)
-        scores.append(_mean_over_views(network, description, images, metadata).cpu().numpy().astype(np.float64))
-        if advance is not None:
-            advance(len(batch))
-    found = np.concatenate(scores)
-    if len(description["classes"]) > 2:
-        return found
-    second = description["classes"][1] in description["positive"]
-    return np.concatenate([1.0 - found, found] if second else [found, 1.0 - found], axis=1)
-
-
-def _metadata_of(description: dict[str, Any], prepared: PreparedData) -> NDArray[np.float32] | None:
-    """What the head sees beside the image, encoded as the run's own training part said, shape (images, m); usually nothing."""
-    if not description.get("metadata"):
-        return None
-    return MetadataEncoder.from_description(description["metadata"]).encode(prepared.manifest.frame)
-
-
-@torch.inference_mode()
-def _mean_over_views(
-    network: BlockNetwork, description: dict[str, Any], images: Tensor, metadata: Tensor | None
-) -> Tensor:
-    """Probabilities of shape (n, 1) for two classes, else (n, classes)."""
-    mean, std = (description["preprocessing"][name] for name in ("mean", "std"))
-    found = []
-    for view in views(images, description.get("views", "none")):
-        inputs = to_input(view, mean, std).contiguous(memory_format=torch.channels_last)
-        found.append(_probabilities(network(inputs, metadata).float()))
-    return torch.stack(found).mean(dim=0)
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """Of the positive class for one logit, else of every class."""
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+    scorer = load_scorer(member.folder)
+    table = prepared.manifest.frame.iloc[rows] if scorer.takes_metadata else None
+    return scorer.probabilities(np.ascontiguousarray(prepared.pixels[rows]), table, progress)
 
 
 def _pool_rows(official: OfficialTest, joined: Predictions) -> NDArray[np.int64]:
