@@ -84,7 +84,7 @@ def stressed(options: Options, command: str) -> Done:
 
 def tested_elsewhere(options: Options, command: str) -> Done:
     """``run=RUN task=TASK data.root=FOLDER``: another data set at the run's own threshold."""
-    from conf.cli import ConfigError, path_quoted, checked_config
+    from conf.cli import ConfigError, checked_config, path_quoted
 
     checked_config(options.overrides, "evaluate.py")  # a mistake is named before torch is loaded
     from workflow.external import external_of, print_external

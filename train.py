@@ -65,10 +65,11 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
     run = _baseline if is_baseline else _network
     metrics, report = run(settings, folder, prepared, clock, resumed)
 
+    from evaluation.report_parts import worries_of_folder
     from evaluation.terminal import print_results
     from workflow.judging import results
 
-    print_results(metrics)
+    print_results(metrics, worries=worries_of_folder(folder))
     print(f"\nreport: {short(report)}   ({clock.seconds:.0f} s in all)")
     return {**results(metrics), "threshold": metrics["threshold"]["threshold"], "run_dir": str(folder)}
 

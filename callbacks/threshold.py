@@ -16,9 +16,9 @@ class ThresholdTuning(Callback):
     Lightning runs checkpoint callbacks last, so every checkpoint holds the threshold of its own weights. The test path has
     no way to set it.
 
-    What the number of validation groups cannot certify is refused before training (``evaluation.rules.check_feasible``). What
-    only the scores can show, a specificity that is not reached, is written into the operating point: scores of the first
-    epochs must not end a run, and a finished one can be given another threshold later.
+    What the number of validation groups cannot certify is said before training, or refused there if that is asked for
+    (``evaluation.rules.check_feasible``); here the empirical rule then takes its place. What only the scores can show, a
+    specificity that is not reached, is written into the operating point: scores of the first epochs must not end a run.
 
     Args:
         rule: one of :data:`evaluation.rules.RULES`.
@@ -28,8 +28,8 @@ class ThresholdTuning(Callback):
         value: the threshold of rule ``fixed``.
         outcome: what is to be found.
         group_name: what a group is called, for example ``patient``.
-        options: ``min_specificity``, ``beta``, ``miss_cost`` and ``infeasible`` of
-            :func:`evaluation.threshold.choose_operating_point`.
+        options: ``min_specificity``, ``beta`` and ``miss_cost`` of :func:`evaluation.threshold.choose_operating_point`;
+            ``infeasible`` is accepted and not used here.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from conf.schema import BASELINES, Config, ModelConfig, TaskConfig, declared_options
+from conf.schema import BASELINES, Config, ModelConfig, TaskConfig, ThresholdConfig, declared_options
 
 
 def allowed(item: dataclasses.Field[Any]) -> str:
@@ -118,8 +118,16 @@ def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
     return found
 
 
+def _threshold_problems(threshold: ThresholdConfig) -> list[tuple[str, Any, str]]:
+    if threshold.rule == "fixed" or threshold.value == ThresholdConfig.value:
+        return []
+    return [
+        ("threshold.value", threshold.value, f"left out with threshold.rule={threshold.rule}, or used with rule=fixed")
+    ]
+
+
 def _joint_problems(config: Config) -> list[tuple[str, Any, str]]:
-    found = _task_problems(config.task) + _data_problems(config)
+    found = _task_problems(config.task) + _data_problems(config) + _threshold_problems(config.threshold)
     return found + _model_problems(config.model) + _training_problems(config)
 
 

@@ -112,11 +112,10 @@ def checked_config(argv: list[str], program: str) -> DictConfig:
     """
     try:
         quoted = [path_quoted(text) for text in argv]
-        arguments = get_args_parser().parse_args(_checked(quoted, program))
+        arguments = get_args_parser().parse_args(quoted)
         if arguments.multirun or any(item.is_sweep_override() for item in _parsed(arguments.overrides)):
-            raise ConfigError(
-                "prepare.py and preview.py take one configuration at a time; leave -m and lists of values away."
-            )
+            raise ConfigError(f"{program} takes one configuration at a time; leave -m and lists of values away.")
+        arguments = get_args_parser().parse_args(_checked(quoted, program))
         extra = [f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]"] if arguments.config_dir else []
         return composed([*arguments.overrides, *extra])
     except (ConfigError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:

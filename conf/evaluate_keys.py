@@ -64,7 +64,7 @@ KEYS: Final[dict[str, Key]] = {
     "classes": Key("class names in the order of the labels 0, 1, ...: classes=[benign,malignant]", (PREDICTIONS,)),
     "positive_name": Key("of several classes: what the positive ones are called together", (PREDICTIONS,)),
     "negative_name": Key("of several classes: what the others are called together", (PREDICTIONS,)),
-    "group_name": Key("what a group is called: patient, lesion", (PREDICTIONS,)),
+    "group_name": Key("what a group is called: patient, lesion (default: as its column is)", (PREDICTIONS,)),
     "title": Key("title of the report", (PREDICTIONS,)),
     **{f"columns.{role}": Key(f"column of the {role}", (PREDICTIONS,)) for role in ROLES},
     "robustness": Key("true: score the test images again under blur, noise and other corruptions", (ROBUSTNESS,)),
@@ -78,6 +78,12 @@ KEYS["columns.score"] = Key("column of the positive class's probability, where t
 KEYS["columns.split"] = Key("column that says val or test; none ignores it", (PREDICTIONS,))
 THRESHOLD: Final = {key: item for key, item in declared_options().items() if key.startswith("threshold.")}
 KEYS.update({key: Key(str(item.metadata["help"]), SCORED) for key, item in THRESHOLD.items()})
+# Nothing is trained here that would be lost, so what was asked for by name is not replaced by something else unasked.
+INFEASIBLE: Final = "threshold.infeasible"
+KEYS[INFEASIBLE] = Key(
+    "where validation cannot certify the threshold.* that was given: refuse (default) = stop; empirical = that rule, and say so",
+    SCORED,
+)
 _DECLARED: Final = {
     **THRESHOLD,
     "seed": declared_options()["seed"],
@@ -98,7 +104,7 @@ def help_text(intro: str, notice: str) -> str:
         item = _DECLARED.get(key)
         if item is not None and "choices" not in item.metadata and allowed(item):
             words.append(allowed(item))
-        if key in THRESHOLD and item is not None and item.default is not None:
+        if key in THRESHOLD and key != INFEASIBLE and item is not None and item.default is not None:
             words.append(f"default {item.default}")
         lines += textwrap.wrap(
             "; ".join(words), HELP_WIDTH, initial_indent=f"  {key:<{width}}", subsequent_indent=" " * (width + 2)

@@ -103,11 +103,12 @@ def help_page(config: Any, conf_folder: Path, groups: tuple[str, ...], program: 
         "  python train.py --cfg job      show the whole configuration of a run without starting it",
         "  python prepare.py ...          the same groups and keys; download, check, audit and split, no training",
         "  python preview.py ...          the same; a page of augmented training images",
+        "  python evaluate.py ...         judge runs and predictions again, compare, aggregate, other data; see its --help",
         "  python ensemble.py runs=DIR    the mean of several seeds, or all folds of a cross-validation together",
         "  tensorboard --logdir runs      learning curves, mistakes and HPARAMS of all runs",
         "  FIRSTREAD_DATA, FIRSTREAD_HOME folders of the data sets and of prepared splits and caches",
         "  docs/configuration.md          every key, also those of split, augmentation, loss, finetune and evaluation",
-        "  docs/how-to/                   pretrained networks, baselines and ensembles, your own images",
+        "  docs/how-to/                   pretrained networks, judging, baselines and ensembles, your own images",
         "  docs/getting-started.md        the first hour",
     ]
     return "\n".join(lines)

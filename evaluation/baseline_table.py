@@ -11,6 +11,7 @@ import numpy as np
 from evaluation.baselines import BASELINES, TITLES
 from evaluation.bootstrap import Resampling, difference_interval
 from evaluation.comparison import argmax_differences, argmax_text, baseline_of, baseline_sentence
+from evaluation.intervals import difference_of_shown
 from evaluation.metrics import auroc
 from evaluation.predictions import Predictions
 from evaluation.split_summary import Judged, judge
@@ -100,6 +101,8 @@ def _row(name: str, model: Judged, held: Judged, confidence: float) -> dict[str,
     difference = difference_interval("auroc", model.resampled, held.resampled, confidence).to_dict()
     if model.summary["auroc"]["low"] is None:
         difference |= _NO_ENDS
+    elif held.summary["auroc"]["low"] is not None:
+        difference = difference_of_shown(difference, model.summary["auroc"], held.summary["auroc"])
     title = TITLES.get(name, name)
     names = ("balanced_accuracy", "macro_auroc") if several else ("balanced_accuracy",)
     constant, argmax = _is_constant(held.predictions), argmax_differences(model, held, confidence)

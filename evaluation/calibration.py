@@ -20,7 +20,7 @@ from evaluation.calibration_bins import (
     error_by_chance,
     top_label_error,
 )
-from evaluation.calibration_words import sentence_of, worry_of
+from evaluation.calibration_words import sentence_of, unknown_of, worry_of
 from evaluation.intervals import Interval, percentile_interval, share_interval, with_width
 from evaluation.logistic import Cells
 from evaluation.metrics import log_losses, squared_errors
@@ -137,8 +137,8 @@ def calibration_section(
 
     Returns:
         ``calibrator`` (fields of :class:`evaluation.recalibration.Calibrator`, or None), ``splits``: for ``test`` and,
-        where given, ``val`` the CAL ``raw`` and ``recalibrated`` (None where the method is ``none``), ``sentence``, and
-        ``worry`` (None or level, title, text).
+        where given, ``val`` the CAL ``raw`` and ``recalibrated`` (None where the method is ``none``), ``sentence``,
+        ``worry`` (None or level, title, text), and ``unknown`` (None, or why test cannot tell whether scores are risks).
     """
     if calibrator is None and val is not None:
         calibrator = fit_calibrator(val)
@@ -150,7 +150,12 @@ def calibration_section(
             rows = _calibrations(split, mine, [None] if acting is None else [None, acting])
             splits[name] = {"raw": rows[0], "recalibrated": None if acting is None else rows[1]}
     found: dict[str, Any] = {"calibrator": None if calibrator is None else calibrator.to_dict(), "splits": splits}
-    return {**found, "sentence": sentence_of(found, test.positive_class), "worry": worry_of(found)}
+    return {
+        **found,
+        "sentence": sentence_of(found, test.positive_class),
+        "worry": worry_of(found),
+        "unknown": unknown_of(found),
+    }
 
 
 class _Measure:

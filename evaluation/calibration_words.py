@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from evaluation.intervals import format_interval
 from evaluation.wording import Worry, figure, listed, percent, worry
 
-# Scores are called off when chance does not explain it and the slope or the mean is off by more than this.
+# Scores are called off when chance does not explain it and the slope is outside these, the mean is off by more than this
+# share of the rarer class (0.05 at most), or the calibration error is this much above what chance gives.
 STEEPEST, FLATTEST = 1.25, 0.8
-LARGEST_GAP: Final = 0.05
+LARGEST_GAP: Final = 0.1
+NOTABLE_ERROR: Final = 0.02
 # A calibration error this much above what chance gives is a caution, a smaller one a note.
 LARGE_ERROR: Final = 0.05
 METHOD_NAMES: Final = {"platt": "Platt scaling", "temperature": "temperature scaling"}
@@ -24,13 +27,58 @@ def faults_of(cal: Mapping[str, Any]) -> list[str]:
     """
     faults = []
     slope, large, gap = cal["slope"], cal["in_the_large"], cal["mean_score"] - cal["rate"]
-    if large["low"] is not None and abs(gap) > LARGEST_GAP and (large["low"] > 0 or large["high"] < 0):
+    if large["low"] is None:
+        return []
+    # Relative to the rarer class: 0.25 instead of 0.20 is a fourth too much, 0.75 instead of 0.70 for the others so too.
+    # The resamples keep the number of positives, which chance moves too: two standard errors, each group one draw.
+    chance = 2.0 * math.sqrt(cal["rate"] * (1.0 - cal["rate"]) / cal["n_groups"])
+    largest = max(LARGEST_GAP * min(cal["rate"], 1.0 - cal["rate"]), chance)
+    if abs(gap) > largest and (large["low"] > 0 or large["high"] < 0):
         faults.append("too high" if gap > 0 else "too low")
     if slope["low"] is not None and slope["high"] < 1 and slope["value"] < FLATTEST:
         faults.append("too extreme")
     if slope["low"] is not None and slope["low"] > 1 and slope["value"] > STEEPEST:
         faults.append("not extreme enough")
+    error = cal["ece"]["equal_mass"]["value"]
+    if not faults and error > cal["ece"]["by_chance"]["high"] and _excess(cal) > NOTABLE_ERROR:
+        faults.append("off in parts of their range")
     return faults
+
+
+def why_unknown(cal: Mapping[str, Any]) -> str | None:
+    """Why it cannot be judged whether the scores are risks, in a few words; None where it can, and where a fault is seen.
+
+    Args:
+        cal: CAL of :func:`evaluation.calibration.calibration_of`.
+    """
+    slope = cal["slope"]
+    if cal["n_positive"] in (0, cal["n"]):
+        return "one class only"
+    if slope["low"] is not None or faults_of(cal):
+        return None
+    if slope["value"] is not None:
+        return "too few groups"
+    equal = cal["bins"][0]["low"] == cal["bins"][-1]["high"]
+    return "all scores are equal" if equal else "the scores separate the classes"
+
+
+def unknown_of(section: Mapping[str, Any]) -> str | None:
+    """:func:`why_unknown` of the scores on test that are meant as risks: the recalibrated ones where there are any.
+
+    Args:
+        section: the calibration part of metrics.json.
+    """
+    return why_unknown(_last(section))
+
+
+def recalibration_hurts(section: Mapping[str, Any]) -> bool:
+    """Whether scores are off on test after recalibration on validation, with a notably larger calibration error than before.
+
+    Args:
+        section: the calibration part of metrics.json.
+    """
+    raw, again, _ = _parts(section)
+    return again is not None and bool(faults_of(again)) and _excess(again) > _excess(raw) + 0.01
 
 
 def sentence_of(section: Mapping[str, Any], positive: str) -> str:
@@ -40,22 +88,25 @@ def sentence_of(section: Mapping[str, Any], positive: str) -> str:
         section: the part, without its sentence. ``positive``: what the positives are called.
     """
     raw, again, calibrator = _parts(section)
-    error = _error(raw)
+    mean = f"their mean is {figure(raw['mean_score'])} where {percent(raw['rate'], 1)} of the images are {positive}"
     chance = figure(raw["ece"]["by_chance"]["mean"])
     sentences = [
-        f"Raw scores on test {_verdict(raw)}: their mean is {figure(raw['mean_score'])} where {percent(raw['rate'], 1)} of "
-        f"the images are {positive}{_slope(raw)}, and the calibration error is {error} (chance alone gives {chance})."
+        f"Raw scores on test {_verdict(raw)}: {mean}{_slope(raw)}, and the calibration error is {_error(raw)} (chance alone "
+        f"gives {chance})."
     ]
-    if again is not None:
+    unknown = unknown_of(section)
+    if unknown and why_unknown(raw):
+        sentences = [f"Whether scores on test can be read as risks cannot be judged: {unknown}. As they are, {mean}."]
+    elif again is not None:
         sentences.append(
             f"After {METHOD_NAMES[calibrator['method']]} on validation they {_verdict(again)}: mean "
             f"{figure(again['mean_score'])}{_slope(again)}, calibration error {_error(again)}."
         )
-        if _excess(again) > _excess(raw) + 0.01:
+        if recalibration_hurts(section):
             sentences.append("That is worse: what validation teaches about scores does not hold for test.")
-    elif not calibrator:
+    if not calibrator:
         sentences.append("No recalibration could be fitted, because there are no validation predictions.")
-    elif calibrator["reason"]:
+    elif again is None and calibrator["reason"]:
         sentences.append(calibrator["reason"])
     return " ".join(sentences)
 
@@ -67,7 +118,7 @@ def worry_of(section: Mapping[str, Any]) -> Worry | None:
         section: the calibration part of metrics.json, without its sentence.
     """
     raw, again, _ = _parts(section)
-    last = raw if again is None else again
+    last = _last(section)
     faults, before = faults_of(last), faults_of(raw)
     if faults:
         start = "After recalibration on validation" if again is not None else "On test"
@@ -80,11 +131,12 @@ def worry_of(section: Mapping[str, Any]) -> Worry | None:
         )
         return worry("caution" if far else "note", title, text)
     if before:
+        unknown = unknown_of(section)
         text = (
             f"As they leave the model, scores on test are {listed(before)}: mean {figure(raw['mean_score'])} where "
-            f"{percent(raw['rate'], 1)} of the images are positive{_slope(raw)}. Recalibrated on validation they are not "
-            "notably off; read those as risks."
+            f"{percent(raw['rate'], 1)} of the images are positive{_slope(raw)}. Recalibrated on validation they "
         )
+        text += f"cannot be judged ({unknown})." if unknown else "are not notably off; read those as risks."
         return worry("note", "Raw scores are only roughly risks", text)
     return None
 
@@ -96,8 +148,15 @@ def _parts(section: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
     return test["raw"], test["recalibrated"] if moved else None, calibrator
 
 
+def _last(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    raw, again, _ = _parts(section)
+    return raw if again is None else again
+
+
 def _verdict(cal: Mapping[str, Any]) -> str:
-    faults = faults_of(cal)
+    faults, unknown = faults_of(cal), why_unknown(cal)
+    if unknown:
+        return f"cannot be judged ({unknown})"
     return f"are {listed(faults)}" if faults else "are not notably off"
 
 

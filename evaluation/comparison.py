@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from evaluation.bootstrap import difference_interval
-from evaluation.intervals import format_interval
+from evaluation.intervals import difference_of_shown, format_interval
 from evaluation.split_summary import Judged
 from evaluation.subgroups import LOCKED
 
@@ -43,6 +43,7 @@ def shift_of(
         difference = difference_interval(name, test.resampled, val.resampled, confidence).to_dict()
         if None in (before["low"], after["low"]):
             difference |= {"low": None, "high": None}
+        difference = difference_of_shown(difference, after, before)
         table.append({"metric": metric, "val": before, "test": after, "difference": difference})
     changed = [row for row in table if is_notable(row["difference"])]
     apart = {name: value for name, value in domain_aucs.items() if value is not None and value >= TELLING_APART}
@@ -128,6 +129,7 @@ def baseline_of(model: Judged, val: Judged, test: Judged, confidence: float, nam
     difference = difference_interval("auroc", model.resampled, test.resampled, confidence).to_dict()
     if model.summary["auroc"]["low"] is None:
         difference |= {"low": None, "high": None}
+    difference = difference_of_shown(difference, model.summary["auroc"], test.summary["auroc"])
     clears = difference["low"] is not None and difference["low"] > 0
     argmax = argmax_differences(model, test, confidence)
     return {
@@ -176,7 +178,7 @@ def baseline_sentence(
         f"{format_interval(baseline)}; the difference is {format_interval(difference)}"
     )
     if difference["low"] is None:
-        return f"{start}, and there are too few groups for an interval."
+        return f"{start}, without an interval: there are too few groups, or all images have the same score."
     if difference["low"] > 0:
         return f"{start}: the model is better than the baseline."
     if difference["high"] < 0:

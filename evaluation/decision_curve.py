@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.bootstrap import Resampling, group_draws
-from evaluation.calibration_words import LARGEST_GAP
+from evaluation.calibration_words import faults_of, recalibration_hurts
 from evaluation.intervals import percentile_interval, with_width
 from evaluation.logistic import grouped
 from evaluation.predictions import Predictions
 from evaluation.rate_intervals import groups_of
 from evaluation.recalibration import Calibrator, prior_shift
-from evaluation.wording import figure, percent, plural, short
+from evaluation.wording import figure, listed, percent, plural, short
 
 # Threshold probabilities: every half per cent up to 20 %, where most decisions are, then every per cent.
 THRESHOLDS: Final = tuple(round(k / 200, 3) for k in range(2, 40)) + tuple(round(k / 100, 2) for k in range(20, 100))
@@ -43,6 +44,8 @@ def decision_curve_of(
     calibrator: Calibrator | None,
     threshold: float,
     prevalence: float | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    locked: bool = True,
 ) -> dict[str, Any] | None:
     """The ``decision_curve`` part of metrics.json.
 
@@ -53,21 +56,25 @@ def decision_curve_of(
         test: predictions.
         how: resamples of groups, confidence, seed.
         calibrator: fitted on validation, so that scores are probabilities; None takes them as they are.
-        threshold: the locked operating point, of the scores as they are.
+        threshold: the operating point, of the scores as they are. ``locked``: whether it was fixed on other images.
         prevalence: also the curve at this share of positives, in (0, 1), to which the probabilities are moved.
+        calibration: the ``calibration`` part of metrics.json with this calibrator. Where recalibration makes the scores
+            worse on test they are taken as they are; where that or a caution says that the scores are no risks, nothing is
+            read into the threshold.
 
     Returns:
         None unless both classes are there. Else:
 
-        - ``recalibrated`` (whether the scores were), ``mean_score``, ``prevalence``, ``thresholds``.
+        - ``recalibrated`` (whether the scores were), ``hurts`` (whether that was left out because it makes them worse),
+          ``mean_score``, ``prevalence``, ``thresholds``.
         - for each threshold ``model``, ``low``, ``high`` (net benefit), ``all`` (acting on everyone; acting on none is 0) and
           ``avoided`` (false alarms avoided in 100 images against acting on all, at equal sensitivity).
         - ``useful`` and ``certain``: ranges ``[from, to]`` of thresholds where the model is better than both, by the
           estimate and by the whole interval of the paired difference.
         - ``points``: at 0.05, 0.1, 0.2 and 0.5 ``threshold``, ``model``, ``gain`` (over the better of both) and ``avoided``
           as intervals, ``certain`` (whether the gain is above 0 beyond chance), ``all``, ``flagged`` and ``sensitivity``.
-        - ``locked``: such a point at the probability that the locked threshold stands for, with its ``score``; None where
-          that is 0 or 1.
+        - ``locked``: such a point at the probability that the threshold stands for, with its ``score`` and ``name``
+          (``locked`` or ``threshold``); None where that is 0 or 1, and where the scores are no risks.
         - ``target``: None, or ``prevalence``, ``thresholds``, ``model``, ``low``, ``high``, ``all``, ``useful``, ``certain``.
         - ``sentence``.
 
@@ -78,21 +85,23 @@ def decision_curve_of(
         raise ValueError(f"the target prevalence is {prevalence!r}; expected a share between 0 and 1.")
     if test.labels.min() == test.labels.max():
         return None
-    acting = calibrator if calibrator is not None and calibrator.method != "none" else None
+    hurts = calibration is not None and recalibration_hurts(calibration)
+    acting = calibrator if calibrator is not None and calibrator.method != "none" and not hurts else None
     scores = test.scores if acting is None else acting.scores(test.scores)
     # Decided on the score itself: after recalibration a neighbour of the threshold may have become equal to it.
     at = float((np.array([threshold]) if acting is None else acting.scores([threshold]))[0])
     curve = _Curve(test, scores, test.scores >= threshold, at, how)
     rate = float(test.labels.mean())
-    points = [curve.point(THRESHOLDS.index(shown)) for shown in SHOWN]
-    locked = {**curve.point(len(THRESHOLDS)), "score": float(threshold)} if 0.0 < at < 1.0 else None
+    name = "locked" if locked else "threshold"
+    stands = 0.0 < at < 1.0 and not _no_risks(calibration)
     found: dict[str, Any] = {
         "recalibrated": acting is not None,
+        "hurts": hurts,
         "prevalence": rate,
         "mean_score": float(scores.mean()),
         **curve.lines(),
-        "points": points,
-        "locked": locked,
+        "points": [curve.point(THRESHOLDS.index(shown)) for shown in SHOWN],
+        "locked": {**curve.point(len(THRESHOLDS)), "score": float(threshold), "name": name} if stands else None,
         "target": None,
     }
     if prevalence is not None:
@@ -101,7 +110,15 @@ def decision_curve_of(
         moved = prior_shift(scores, origin if usable and origin is not None else rate, prevalence)
         lines = _Curve(test, moved, test.scores >= threshold, at, how, prevalence).lines()
         found["target"] = {"prevalence": float(prevalence), **{k: v for k, v in lines.items() if k != "avoided"}}
-    return {**found, "sentence": _sentence(found, test.positive_class)}
+    text = _sentence(found) + _care(found, calibration, test.positive_class)
+    return {**found, "sentence": text + _locked_sentence(found["locked"], test.positive_class)}
+
+
+def _no_risks(calibration: Mapping[str, Any] | None) -> bool:
+    """Whether the scores are so far from risks, or recalibration so much worse, that a threshold names no exchange rate."""
+    if calibration is None:
+        return False
+    return recalibration_hurts(calibration) or (calibration["worry"] or {}).get("level") == "caution"
 
 
 class _Curve:
@@ -204,33 +221,41 @@ def _ranges(good: list[bool]) -> list[list[float]]:
     return found
 
 
-def _sentence(curve: dict[str, Any], positive: str) -> str:
-    """Where acting on the model beats acting on all and on none, and where the locked threshold lies."""
+def _sentence(curve: dict[str, Any]) -> str:
+    """Where acting on the model beats acting on all and on none."""
     kind = "recalibrated probability" if curve["recalibrated"] else "score"
     ranges = curve["certain"] or curve["useful"]
     if not ranges:
-        text = f"At no threshold of the {kind} is the model more useful than acting on every image or on none."
-    else:
-        wide = max(ranges, key=lambda ends: ends[1] - ends[0])
-        where = (
-            f"a {kind} of {percent(wide[0])}"
-            if wide[0] == wide[1]
-            else f"{kind} from {percent(wide[0])} to {percent(wide[1])}"
-        )
-        sure = "" if curve["certain"] else ", though not beyond chance"
-        text = (
-            f"For thresholds on the {where}, acting on the model is better than acting on every image or on none{sure}."
-        )
-    if abs(curve["mean_score"] - curve["prevalence"]) > LARGEST_GAP:
+        return f"At no threshold of the {kind} is the model more useful than acting on every image or on none."
+    low, high = max(ranges, key=lambda ends: ends[1] - ends[0])
+    where = f"At a {kind} of {percent(low)}"
+    if low != high:
+        where = f"For thresholds on the {kind} from {percent(low)} to {percent(high)}"
+    sure = "" if curve["certain"] else ", though not beyond chance"
+    return f"{where}, acting on the model is better than acting on every image or on none{sure}."
+
+
+def _care(curve: dict[str, Any], calibration: Mapping[str, Any] | None, positive: str) -> str:
+    """What keeps these scores from being risks; empty where nothing is known to."""
+    if calibration is None:
+        return ""
+    text = ""
+    if curve["hurts"]:
+        text = " The scores are taken as they leave the model, because recalibration on validation makes them worse on test."
+    cal = calibration["splits"]["test"]["recalibrated" if curve["recalibrated"] else "raw"]
+    faults = faults_of(cal)
+    if faults:
         text += (
-            f" Read it with care: on test these scores have a mean of {figure(curve['mean_score'])} where "
-            f"{percent(curve['prevalence'], 1)} of the images are {positive}."
+            f" Read it with care: on test these scores are {listed(faults)} (mean {figure(cal['mean_score'])} where "
+            f"{percent(cal['rate'], 1)} of the images are {positive})."
         )
-    return text + _locked_sentence(curve["locked"], positive)
+    if _no_risks(calibration):
+        text += " So it is left out what the threshold would say a miss costs."
+    return text
 
 
 def _locked_sentence(locked: dict[str, Any] | None, positive: str) -> str:
-    """What the locked threshold says a miss costs, and whether it is worth acting there."""
+    """What the threshold says a miss costs, and whether it is worth acting there."""
     if locked is None:
         return ""
     odds = (1.0 - locked["threshold"]) / locked["threshold"]
@@ -246,11 +271,14 @@ def _locked_sentence(locked: dict[str, Any] | None, positive: str) -> str:
         verdict = f"is more useful than {other}, though not beyond chance"
     else:
         verdict = f"is more useful than {other}"
+    name = "locked threshold" if locked["name"] == "locked" else "threshold"
     return (
-        f" The locked threshold, a score of {short(locked['score'])}, stands for {short(locked['threshold'])} here, as if "
+        f" The {name}, a score of {short(locked['score'])}, stands for {short(locked['threshold'])} here, as if "
         f"{cost}; judged so, the model {verdict} (net benefit {figure(locked['model']['value'])})."
     )
 
 
 def _times(odds: float, noun: str) -> str:
+    if odds < 1.05:
+        return f"one {noun}"
     return f"{odds:.1f} {noun}s" if odds < 9.5 else plural(round(odds), noun)

@@ -71,7 +71,7 @@ def _curves(axes: Axes, curve: Mapping[str, Any]) -> None:
         shape = "o" if inside else "v" if value < bottom else "<" if place < left else ">"
         mark: dict[str, Any] = {"marker": shape, "markersize": 6.5, "markeredgecolor": PAPER, "linestyle": "none"}
         at = min(max(place, left), right), max(value, bottom * 0.96)
-        name = f"locked: {percent(float(short(locked['threshold'])))}" + ("" if inside else " (outside)")
+        name = f"{locked['name']}: {percent(float(short(locked['threshold'])))}" + ("" if inside else " (outside)")
         axes.plot(at[:1], at[1:], color=INK, label=name, zorder=6, **mark)
     axes.set(xlim=(left - 0.1, right + 0.1), ylim=(bottom, top))
     ticks = [tick for tick in _TICKS if curve["thresholds"][0] <= tick <= curve["thresholds"][-1]]

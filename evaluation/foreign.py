@@ -55,6 +55,8 @@ _UNKNOWN: Final = frozenset({"", "unknown", "nan", "na", "n/a", "none", "null", 
 _DECISIONS: Final = frozenset(
     {"pred", "prediction", "predicted", "y_pred", "predicted_label", "predicted_class", "decision", "correct", "fold"}
 )
+# What the groups are, by the name of their column.
+_GROUP: Final = re.compile(r"(?P<name>patient|lesion|subject|case)(_?id)?")
 _AGE: Final = frozenset({"age", "age_years", "patient_age", "age_approx"})
 FEWEST_VALUES, MOST_VALUES = 2, 12
 
@@ -67,6 +69,7 @@ class ForeignPredictions:
         predictions: to be judged. ``validation``: rows that a split column calls validation, or None.
         notes: what was assumed or left out, each as a worry.
         subgroups: further columns with 2 to 12 values. ``grouped``: whether there is a column of groups.
+        group_name: what a group is called.
     """
 
     predictions: Predictions
@@ -74,6 +77,7 @@ class ForeignPredictions:
     validation: Predictions | None = None
     subgroups: list[str] = field(default_factory=list)
     grouped: bool = True
+    group_name: str = "group"
 
 
 def read_foreign(
@@ -84,7 +88,7 @@ def read_foreign(
     positive: Sequence[str] | None = None,
     positive_name: str = "",
     negative_name: str = "",
-    group_name: str = "group",
+    group_name: str | None = None,
 ) -> ForeignPredictions:
     """Read a CSV file of predictions.
 
@@ -95,7 +99,7 @@ def read_foreign(
         classes: class names, in the order of the labels 0, 1, ...
         positive: the classes whose recall matters. Needed unless the labels are 0 and 1 or say it themselves.
         positive_name, negative_name: of more than two classes, what the positive ones and the others are called together.
-        group_name: what a group is called, for the notes.
+        group_name: what a group is called; None: as its column is called, where that is a usual name.
 
     Raises:
         PredictionsError: naming the file, the column, the line and the remedy.
@@ -106,10 +110,11 @@ def read_foreign(
     parts = _parts(table, roles, dict(columns or {}), notes)
     if parts is not None:
         table, parts = table.part(parts != "train"), parts[parts != "train"]
+    called = group_name or _called(roles["group"])
     taken = [name for name in roles.values() if name]
     outcome = outcome_of(table, roles["label"] or "", roles["score"], taken, classes, positive)
     notes += outcome.notes
-    frame = _identity(table, roles, group_name, notes)
+    frame = _identity(table, roles, called, notes)
     frame["label"] = outcome.labels
     used = {*outcome.columns, *taken}
     further = _further(table, used, notes)
@@ -118,16 +123,22 @@ def read_foreign(
     notes.append(_reading(table, roles, outcome))
     grouped, subgroups = roles["group"] is not None, [str(name) for name in further]
     if parts is None or "val" not in parts:
-        return ForeignPredictions(whole, notes, None, subgroups, grouped)
+        return ForeignPredictions(whole, notes, None, subgroups, grouped, called)
     sides = [
         whole.with_frame(pd.DataFrame(frame.loc[parts == part]).reset_index(drop=True)) for part in ("test", "val")
     ]
-    return ForeignPredictions(sides[0], notes, sides[1], subgroups, grouped)
+    return ForeignPredictions(sides[0], notes, sides[1], subgroups, grouped, called)
 
 
 def plain(name: str) -> str:
     """A column's name without capitals, spaces and dashes."""
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+
+
+def _called(column: str | None) -> str:
+    """``patient`` for ``Patient ID``; ``group`` where the column's name says nothing."""
+    match = _GROUP.fullmatch(plain(column or ""))
+    return match["name"] if match else "group"
 
 
 def _roles(table: Table, given: dict[str, str | None], notes: list[Worry]) -> dict[str, str | None]:
@@ -205,8 +216,8 @@ def _identity(table: Table, roles: Mapping[str, str | None], group_name: str, no
         row = int(np.argmax(unknown))
         shown = repr(groups.iloc[row]) if groups.iloc[row] else "empty"
         table.fail(
-            f"{group} is {shown} in line {table.lines[row]}, and unknown in {int(unknown.sum())} lines in all. Images of unknown "
-            f"{group_name}s may belong together: fill the cells in, remove these lines, or take every image on its own with "
+            f"{group} is {shown} in line {table.lines[row]}, and unknown in {plural(int(unknown.sum()), 'line')} in all. Images "
+            f"of unknown {group_name}s may belong together: fill the cells in, remove these lines, or take every image on its own with "
             "columns.group=none."
         )
     return frame.assign(group_id=groups)
@@ -222,7 +233,7 @@ def _check_names(table: Table, column: str, ids: pd.Series[str]) -> None:
         first = int(np.argmax((ids == ids.iloc[second]).to_numpy(dtype=bool)))
         table.fail(
             f"{column} {ids.iloc[second]!r} is in line {table.lines[first]} and in line {table.lines[second]}; "
-            f"{int(twice.sum())} lines in all repeat an image. Each image is scored once: remove the repeats, or average them."
+            f"repeats in all: {int(twice.sum()):,}. Each image is scored once: remove the repeats, or average them."
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evaluation.foreign_table import Table
 from evaluation.predictions import PREFIX, SUM_TOLERANCE
-from evaluation.wording import Worry, listed, worry
+from evaluation.wording import Worry, listed, plural, worry
 
 SCORES: Final = (
     *("score", "prob", "probability", "proba", "y_score", "y_prob", "y_proba", "p", "prediction_score", "pred_prob"),
@@ -73,7 +73,7 @@ def outcome_of(
     if empty.any():
         table.fail(f"{label} is empty in line {table.lines[int(np.argmax(empty))]}. Every image needs its true label.")
     if score is None:
-        named = _class_columns(table, set(texts), taken, classes)
+        named = _class_columns(table, set(texts), taken, classes, positive)
         if len(named) > 1:
             return _several(table, texts, label, named, classes, positive)
         single = next(iter(named.values()), None) or _usual_score(table, taken)
@@ -89,10 +89,15 @@ def _whole(text: str) -> str:
 
 
 def _class_columns(
-    table: Table, labels: set[str], taken: Sequence[str], classes: Sequence[str] | None
+    table: Table,
+    labels: set[str],
+    taken: Sequence[str],
+    classes: Sequence[str] | None,
+    positive: Sequence[str] | None,
 ) -> dict[str, str]:
     """Column of each class by class name: ``prob_<class>`` and its like, or columns called like the classes."""
-    free = [name for name in table.names if name not in taken and table.is_numeric(name)]
+    # A spoilt cell must not hide its column: the next column would be judged in its place.
+    free = [name for name in table.names if name not in taken and table.has_number(name)]
     wanted = set(classes) if classes else labels
     families: dict[str, dict[str, str]] = {}
     for column in free:
@@ -100,21 +105,22 @@ def _class_columns(
         if match:
             families.setdefault(match["prefix"].lower(), {})[match["name"]] = column
     for family in sorted(families.values(), key=len, reverse=True):
-        if _covers(family, wanted):
+        if _covers(family, wanted, positive or ()):
             return family
     plainly = {column: column for column in free}
     found = {
         name: column for name, column in plainly.items() if name.casefold() in {item.casefold() for item in wanted}
     }
-    return found if len(found) > 1 and _covers(found, wanted) else {}
+    return found if len(found) > 1 and _covers(found, wanted, ()) else {}
 
 
-def _covers(family: dict[str, str], wanted: set[str]) -> bool:
-    """Whether the names are those of the labels: as text, by number, or one of two."""
+def _covers(family: dict[str, str], wanted: set[str], positive: Sequence[str]) -> bool:
+    """Whether the names are those of the labels: as text, by number, or one of two, which no label need show."""
     names = {name.casefold() for name in family}
     there = {name.casefold() for name in wanted}
     numbered = all(name.isdigit() and int(name) < len(family) for name in wanted) and len(family) > 1
-    return there <= names or numbered or (len(family) == 1 and names <= there | {"1", "positive", "pos"})
+    single = there | {name.casefold() for name in positive} | {"1", "positive", "pos"}
+    return there <= names or numbered or (len(family) == 1 and names <= single)
 
 
 def _matching(name: str, labels: set[str]) -> tuple[str, ...] | None:
@@ -128,11 +134,17 @@ def _usual_score(table: Table, taken: Sequence[str]) -> str:
         for name in reversed(table.names)
         if name not in taken
     }
-    found = [free[name] for name in SCORES if name in free and table.is_numeric(free[name])]
+    found = [free[name] for name in SCORES if name in free and table.has_number(free[name])]
     if not found:
         text = [free[name] for name in SCORES if name in free]
         if text:
             table.numbers(text[0])  # names the line that is no number
+        of_class = [name for name in free.values() if _PREFIXED.fullmatch(name)]
+        if of_class:
+            table.fail(
+                f"{of_class[-1]!r} is like the scores of a class, but the labels do not say of which, or it holds no number. "
+                f"Name the classes, classes=[NEGATIVE,POSITIVE], or the column: columns.score=NAME; found {table.names}."
+            )
         table.fail(
             f"no column holds scores: expected prob_<class> for each class, or one of {', '.join(SCORES[:5])} with the "
             f"probability of the positive class; found {table.names}. Say which it is: columns.score=NAME."
@@ -275,8 +287,8 @@ def _probabilities(table: Table, column: str, of_classes: int) -> NDArray[np.flo
     wrong = (values < 0.0) | (values > 1.0)
     if not wrong.any():
         return values
-    row = int(np.argmax(wrong))
-    start = f"{column} is {values[row]:.6g} in line {table.lines[row]}, and outside 0 to 1 in {int(wrong.sum())} lines in all"
+    row, lines = int(np.argmax(wrong)), plural(int(wrong.sum()), "line")
+    start = f"{column} is {values[row]:.6g} in line {table.lines[row]}, and outside 0 to 1 in {lines} in all"
     if values.min() >= 0.0 and values.max() <= 100.0 and values.max() > 20.0:
         table.fail(f"{start}; these look like percent. Divide them by 100.")
     remedy = "1 / (1 + exp(-x)) for each (sigmoid)" if of_classes <= 2 else "a softmax over the classes"
@@ -298,7 +310,7 @@ def _summing_to_one(
         row = int(np.argmax(wrong))
         table.fail(
             f"the scores in line {table.lines[row]} sum to {total[row]:.6g}, expected 1, and wrongly in "
-            f"{int(wrong.sum())} lines in all. Independent scores (sigmoid) are judged one class at "
+            f"{plural(int(wrong.sum()), 'line')} in all. Independent scores (sigmoid) are judged one class at "
             "a time: columns.score=NAME positive=CLASS."
         )
     span = f"{total.min():.4g} to {total.max():.4g}"

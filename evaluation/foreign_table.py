@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluation.predictions import PredictionsError
+from evaluation.wording import plural
 
 _SEPARATORS: Final = (",", ";", "\t")
 _SPREADSHEETS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -60,7 +61,8 @@ class Table:
             shown = repr(texts[row]) if texts[row] else "empty"
             comma = "," in texts[row] and not self.decimal_comma
             self.fail(
-                f"{column} is {shown} in line {self.lines[row]}, and no finite number in {int(wrong.sum())} lines in all. "
+                f"{column} is {shown} in line {self.lines[row]}, and no finite number in "
+                f"{plural(int(wrong.sum()), 'line')} in all. "
                 + ("Write decimals with a point." if comma else "Every image needs its score.")
             )
         return found
@@ -69,6 +71,10 @@ class Table:
         """Whether every cell that is not empty is a finite number, and at least one is."""
         texts = [text for text in self.frame[column].unique() if text]
         return bool(texts) and all(np.isfinite(self._number(text)) for text in texts)
+
+    def has_number(self, column: str) -> bool:
+        """Whether any cell is a finite number: a column of scores stays one where a few cells are spoilt."""
+        return any(np.isfinite(self._number(text)) for text in self.frame[column].unique())
 
     def _number(self, text: str) -> float:
         try:

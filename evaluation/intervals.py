@@ -12,6 +12,8 @@ from scipy.stats import beta, norm
 
 BOOTSTRAP: Final = "group bootstrap"
 WILSON: Final = "wilson"
+NEWCOMBE: Final = "newcombe"
+FROM_WILSON: Final = "from Wilson's ends of sensitivity and specificity"
 FEWEST_RESAMPLES: Final = 20
 _NO_WIDTH: Final = 1e-12  # rounding of sums that are the same
 
@@ -130,6 +132,28 @@ def auroc_interval(interval: Interval, n_groups: int, confidence: float = 0.95) 
         n_groups: of the class with fewer groups.
     """
     return share_interval(interval, n_groups, confidence) if n_groups >= 2 else without_ends(interval, n_groups)
+
+
+def difference_of_shown(
+    difference: Mapping[str, Any], first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A difference ``first - second``, with ends of its own where one side is exactly 0 or 1.
+
+    No resample moves such a side, so that the bootstrap would call it certain. The intervals that are shown of both sides are
+    joined instead, as Newcombe (1998) does for proportions: low = d - sqrt((a - a_low)^2 + (b_high - b)^2), and high alike.
+    For sides on the same images that is wider than need be.
+
+    Args:
+        difference, first, second: with the keys of :class:`Interval`.
+    """
+    a, b = first["value"], second["value"]
+    if difference["value"] is None or not {a, b} & {0.0, 1.0}:
+        return dict(difference)
+    if None in (first["low"], second["low"]):
+        return {**difference, "low": None, "high": None, "method": NEWCOMBE}
+    low = difference["value"] - float(np.hypot(a - first["low"], second["high"] - b))
+    high = difference["value"] + float(np.hypot(first["high"] - a, b - second["low"]))
+    return {**difference, "low": max(-1.0, low), "high": min(1.0, high), "method": NEWCOMBE}
 
 
 def format_interval(interval: Mapping[str, Any] | Interval, percent: bool = False) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from evaluation.group_scores import ValidationScores, below
-from evaluation.rules import RULES, Choice, Infeasible, Request, choose
+from evaluation.rules import RULES, WEIGHING, Choice, Infeasible, Request, choose
 from evaluation.wording import percent, plural, short
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ def price_rows(held: ValidationScores, asked: Request) -> tuple[dict[str, Any], 
             continue
         if len(held.groups) == 0:
             rows.append(_row(held, rule, None, f"validation holds no {held.positive_class} {held.group_name}"))
+            continue
+        if rule in WEIGHING and len(held.negatives) == 0:
+            rows.append(_row(held, rule, None, f"validation holds no {held.negative_class} image"))
             continue
         try:
             choice = choose(rule, held, asked)

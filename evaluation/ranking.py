@@ -109,7 +109,7 @@ class Ranking:
         return self._figures(weights, full)
 
     def _figures(self, weights: Weights, full: bool) -> dict[str, Floats]:
-        if not len(self._found_units) or not len(self._alarm_units):
+        if not len(self._found_units) or not len(self._alarm_units) or not len(weights):
             names = (*RANKS, *FULL) if full else RANKS
             return {name: np.full(len(weights), np.nan) for name in names}
         sweep = self._sweep(weights)

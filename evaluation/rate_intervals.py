@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.bootstrap import Bootstrap, prevalence_name
-from evaluation.intervals import WILSON, Interval, share_interval, with_width
+from evaluation.intervals import FROM_WILSON, Interval, share_interval, with_width
 from evaluation.metrics import RATES, npv_at, ppv_at
 from evaluation.predictions import Predictions
 
@@ -88,7 +88,7 @@ def at_prevalences(
                 low = float(formula(found.low, cleared.low, prevalence))  # type: ignore[arg-type]  # both have ends
                 high = float(formula(found.high, cleared.high, prevalence))  # type: ignore[arg-type]
                 if np.isfinite([low, high]).all():
-                    interval = Interval(interval.value, low, high, WILSON, interval.dropped)
+                    interval = Interval(interval.value, low, high, FROM_WILSON, interval.dropped)
             row[rate] = interval.to_dict()
         rows.append(row)
     return rows

@@ -25,6 +25,8 @@ from evaluation.report_parts import (
     subgroup_tables,
     worries_of_page,
 )
+from evaluation.report_rivals import rivals_card, standing
+from evaluation.report_tables import curve_tables, score_table
 from evaluation.report_text import moment, percent
 from evaluation.wording import test_part_of
 
@@ -140,6 +142,10 @@ def _render(run: RunFiles, figures: dict[str, Figure]) -> str:
         baseline_called=baseline_called(metrics),
         baseline_notes=BASELINE_NOTES,
         ours=_ours(run),
+        rivals=rivals_card(metrics),
+        standing=standing,
+        curve_tables=curve_tables(run),
+        score_table=score_table(run),
         **_short_names(run),
     )
 

@@ -77,6 +77,8 @@ def _calibration(run: RunFiles) -> Check:
     section = run.metrics.get("calibration")
     if not section:
         return Check("Calibration", "not judged", "unknown", "results")
+    if section.get("unknown") and not section.get("worry"):
+        return Check("Calibration", f"not known: {section['unknown']}", "unknown", "calibration")
     level = str((section.get("worry") or {}).get("level", "fine"))
     return Check("Calibration", _CALIBRATED.get(level, _CALIBRATED["alarm"]), level, "calibration")
 

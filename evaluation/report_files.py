@@ -62,8 +62,8 @@ def read_run(folder: Path) -> RunFiles:
     Raises:
         ReportError: A required file is missing, unreadable, or contradicts another one.
     """
-    metrics = _json(folder, "metrics.json", required=True)
-    threshold = _json(folder, "threshold.json", required=True)
+    metrics = read_json(folder, "metrics.json", required=True)
+    threshold = read_json(folder, "threshold.json", required=True)
     assert metrics is not None and threshold is not None
     if metrics.get("schema") not in SCHEMAS:
         raise ReportError(
@@ -90,11 +90,11 @@ def read_run(folder: Path) -> RunFiles:
         threshold=threshold,
         scores={name: held for name, held in scores.items() if held is not None},
         history=_history(history),
-        data_card=_json(folder, "data_card.json", absent=absent),
-        run=_json(folder, "run.json", absent=absent),
+        data_card=read_json(folder, "data_card.json", absent=absent),
+        run=read_json(folder, "run.json", absent=absent),
         config=config.read_text(encoding="utf-8") if config.is_file() else None,
         mistakes=mistakes,
-        audit=_json(folder, "audit.json", absent=absent),
+        audit=read_json(folder, "audit.json", absent=absent),
         mistakes_left_out=left_out,
         absent=absent,
     )
@@ -111,7 +111,14 @@ def _history(path: Path) -> pd.DataFrame | None:
     return None if frame["val/auroc"].isna().all() else frame
 
 
-def _json(folder: Path, name: str, *, required: bool = False, absent: list[str] | None = None) -> dict[str, Any] | None:
+def read_json(
+    folder: Path, name: str, *, required: bool = False, absent: list[str] | None = None
+) -> dict[str, Any] | None:
+    """A JSON object of the folder; None, with its name in ``absent``, where there is none.
+
+    Raises:
+        ReportError: it is required and missing, or no JSON object.
+    """
     path = folder / name
     if not path.is_file():
         if required:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from evaluation.baseline_table import SHORT
-from evaluation.report_files import ReportError, RunFiles
+from evaluation.report_files import ReportError, RunFiles, read_json
 from evaluation.subgroups import subgroup_gap
 from evaluation.wording import LEAKY, Worry, worry
 
@@ -51,13 +52,31 @@ def stages_of(history: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def worries_of_page(run: RunFiles) -> list[Worry]:
-    """Worries of metrics.json, alarms of the audit that it does not hold yet, and a licence that forbids commercial use."""
-    held: list[Worry] = list(run.metrics["worries"])
+    """As :func:`all_worries`, of the files of the page."""
+    return all_worries(run.metrics, run.audit, run.data_card)
+
+
+def worries_of_folder(folder: Path) -> list[Worry]:
+    """As :func:`all_worries`, of a folder with metrics.json: what its page shows, for the terminal."""
+    metrics = read_json(folder, "metrics.json", required=True)
+    assert metrics is not None
+    return all_worries(metrics, read_json(folder, "audit.json"), read_json(folder, "data_card.json"))
+
+
+def all_worries(
+    metrics: Mapping[str, Any], audit: Mapping[str, Any] | None = None, card: Mapping[str, Any] | None = None
+) -> list[Worry]:
+    """Worries of metrics.json, alarms of the audit that it does not hold yet, and a licence that forbids commercial use.
+
+    Returns:
+        A leaky split first, then alarms, cautions and notes.
+    """
+    held: list[Worry] = list(metrics["worries"])
     known = {item["title"] for item in held}
-    for finding in findings_of(run.audit):
+    for finding in findings_of(audit):
         if finding["level"] == "alarm" and finding["title"] not in known:
             held.append(worry("alarm", str(finding["title"]), str(finding["text"])))
-    licence = str((run.data_card or {}).get("licence") or "")
+    licence = str((card or {}).get("licence") or "")
     if NON_COMMERCIAL.search(licence):
         held.append(worry("note", "Licence of the data", f"Licence {licence}: not for commercial use."))
     return sorted(held, key=lambda item: (item["title"] != LEAKY, _LEVELS.index(item["level"])))

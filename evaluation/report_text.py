@@ -41,15 +41,20 @@ def range_of(interval: Mapping[str, Any]) -> str:
 
 
 def difference(interval: Mapping[str, Any]) -> str:
-    """A signed difference: `+0.012`."""
+    """A signed difference: `+0.012`; what rounds to zero has no sign."""
     value = interval["value"]
-    return NOTHING if value is None else f"{value:+.3f}".replace("-", MINUS)
+    return NOTHING if value is None else _signed(value)
 
 
 def difference_range(interval: Mapping[str, Any]) -> str:
     """The interval of a signed difference: `+0.002 to +0.022`; empty where there is none."""
     low, high = interval["low"], interval["high"]
-    return "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}".replace("-", MINUS)
+    return "" if low is None or high is None else f"{_signed(low)} to {_signed(high)}"
+
+
+def _signed(value: float) -> str:
+    written = f"{value:+.3f}"
+    return written.replace("-", MINUS) if float(written) else written[1:]
 
 
 def count(value: float | None) -> str:

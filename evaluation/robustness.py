@@ -84,28 +84,33 @@ def kind_of(kind: str, title: str, meaning: str, cells: Sequence[Mapping[str, An
 
     Returns:
         ``first_drop``: of sensitivity and of specificity, the lowest strength at which it is lower by more than
-        ``NOTABLE_DROP``, or None; ``certain``: whether the paired interval there excludes 0; ``cost``: mean loss over the
-        strengths of ``sensitivity`` and of ``balanced_accuracy`` (of a single class: of what is defined).
+        ``NOTABLE_DROP``, or None; ``certain_drop``: the lowest at which the paired interval excludes 0 as well, or None; ``cost``:
+        mean loss over the strengths of ``sensitivity`` and of ``balanced_accuracy`` (of a single class: of what is defined).
     """
     drops, certain = {}, {}
     for metric in ("sensitivity", "specificity"):
-        where = next((cell for cell in cells if _fell(cell["difference"][metric])), None)
-        drops[metric] = None if where is None else int(where["strength"])
-        high = None if where is None else where["difference"][metric]["high"]
-        certain[metric] = high is not None and high < 0
+        fallen = [cell for cell in cells if _fell(cell["difference"][metric])]
+        sure = [cell for cell in fallen if _beyond_chance(cell["difference"][metric])]
+        drops[metric] = int(fallen[0]["strength"]) if fallen else None
+        certain[metric] = int(sure[0]["strength"]) if sure else None
     return {
         "kind": kind,
         "title": title,
         "meaning": meaning,
         "cells": [dict(cell) for cell in cells],
         "first_drop": drops,
-        "certain": certain,
+        "certain_drop": certain,
         "cost": {name: float(np.mean([_loss(cell["difference"], name) for cell in cells])) for name in _COSTS},
     }
 
 
 def _fell(difference: Mapping[str, Any]) -> bool:
     return difference["value"] is not None and difference["value"] < -NOTABLE_DROP
+
+
+def _beyond_chance(difference: Mapping[str, Any]) -> bool:
+    """Whether the paired interval excludes 0; not where there are too few groups for one."""
+    return difference["low"] is not None and (difference["low"] > 0 or difference["high"] < 0)
 
 
 def _loss(difference: Mapping[str, Mapping[str, Any]], wanted: str) -> float:
@@ -126,35 +131,42 @@ def findings_of(
         called: ``positive`` and ``negative``: what the two sides are called.
 
     Returns:
-        ``worst``: of the kinds that lower sensitivity notably the one that lowers it most on average over the strengths,
-        because misses are what the threshold is there to prevent; without any, the one that costs most balanced accuracy.
-        ``worst_strength``: the strength that is described;
-        ``sentence``: in words; ``fragile``, ``steady``: titles of kinds with and without a drop.
+        ``worst``: of the kinds that lower sensitivity notably and beyond chance the one that lowers it most on average over the
+        strengths, because misses are what the threshold is there to prevent; without any, the one that costs most balanced
+        accuracy, of those with a drop beyond chance if there are any. ``worst_strength``: the strength that is described;
+        ``sentence``: in words. Titles of the kinds: ``fragile``, with a drop beyond chance; ``uncertain``, whose drops may all
+        be chance; ``steady``, without a drop.
     """
-    fragile = [item for item in kinds if any(item["first_drop"].values())]
-    steady = [str(item["title"]) for item in kinds if item not in fragile]
-    missing = [item for item in kinds if item["first_drop"]["sensitivity"] is not None]
+    fragile = [item for item in kinds if any(item["certain_drop"].values())]
+    uncertain = [item for item in kinds if item not in fragile and any(item["first_drop"].values())]
+    steady = [item for item in kinds if item not in fragile and item not in uncertain]
+    missing = [item for item in fragile if item["certain_drop"]["sensitivity"] is not None]
     metric = "sensitivity" if missing else "balanced_accuracy"
-    worst = max(missing or kinds, key=lambda item: item["cost"][metric])
-    drops = [worst["first_drop"]["sensitivity"]] if missing else list(worst["first_drop"].values())
+    worst = max(missing or fragile or kinds, key=lambda item: item["cost"][metric])
+    drops = [worst["certain_drop"]["sensitivity"]] if missing else list(worst["certain_drop"].values())
     strength = min((place for place in drops if place is not None), default=len(worst["cells"]))
-    if not fragile:
-        sentence = (
-            f"No corruption lowers sensitivity or specificity by more than {NOTABLE_DROP:.2f} at any strength. "
-            + _costs_most(clean, worst, strength)
-        )
+    parts = [_costs_most(clean, worst, strength)]
+    if fragile:
+        others = [item for item in fragile if item is not worst]
+        parts += [_misses(worst, strength, called), _named("Also fragile", others)]
+        parts += [_named("Lower too, but it may be chance", uncertain), _named("No such drop", steady)]
     else:
-        sentence = f"{_costs_most(clean, worst, strength)} {_misses(worst, strength, called)}".rstrip()
-        others = [_inside(str(item["title"])) for item in fragile if item is not worst]
-        sentence += f" Also fragile: {listed(others)}." if others else ""
-        sentence += f" No such drop: {listed([_inside(name) for name in steady])}." if steady else ""
+        beyond = " beyond chance" if uncertain else " at any strength"
+        start = f"No corruption lowers sensitivity or specificity by more than {NOTABLE_DROP:.2f}{beyond}."
+        parts = [start, _named("Lower, but it may be chance", uncertain), *parts]
     return {
         "worst": worst["kind"],
         "worst_strength": strength,
         "fragile": [str(item["title"]) for item in fragile],
-        "steady": steady,
-        "sentence": sentence,
+        "uncertain": [str(item["title"]) for item in uncertain],
+        "steady": [str(item["title"]) for item in steady],
+        "sentence": " ".join(part for part in parts if part),
     }
+
+
+def _named(what: str, kinds: Sequence[Mapping[str, Any]]) -> str:
+    """``Also fragile: blur and noise.``; empty for none."""
+    return f"{what}: {listed([_inside(str(item['title'])) for item in kinds])}." if kinds else ""
 
 
 def _costs_most(clean: Mapping[str, Any], worst: Mapping[str, Any], strength: int) -> str:
@@ -166,7 +178,8 @@ def _costs_most(clean: Mapping[str, Any], worst: Mapping[str, Any], strength: in
             continue
         verb = "falls" if after["value"] < before["value"] else "rises" if after["value"] > before["value"] else "stays"
         start = f"from {format_interval(before)} to " if verb != "stays" else "at "
-        changes.append(f"{metric} {verb} {start}{format_interval(after)}")
+        unsure = verb != "stays" and not _beyond_chance(cell["difference"][metric])
+        changes.append(f"{metric} {verb} {start}{format_interval(after)}{' (may be chance)' if unsure else ''}")
     return f"{worst['title']} costs most: at strength {strength} ({cell['parameter']}) {' and '.join(changes)}."
 
 

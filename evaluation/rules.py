@@ -22,6 +22,8 @@ from evaluation.wording import percent, plural, short
 RULES: Final = ("certified", "crc", "empirical", "youden", "fbeta", "cost", "fixed")
 # These give up a number of positive groups that follows from n alone, so that the mean true recall is known.
 ORDERED: Final = ("certified", "crc", "empirical")
+# These weigh misses against false alarms, so that they need images of both kinds.
+WEIGHING: Final = ("youden", "fbeta", "cost")
 INFEASIBLE: Final = ("empirical", "refuse")
 # Two weighted sums of counts nearer than this share of the larger are the same number in another order of rounding.
 _SAME: Final = 1e-12
@@ -141,7 +143,7 @@ def choose(rule: str, held: ValidationScores, asked: Request) -> Choice:
         ValueError: scores that are not finite, or no positive group.
     """
     if rule == "fixed":
-        exact = float(np.float32(asked.fixed))
+        exact = _as_scored(asked.fixed, held)
         return Choice(exact, held.missed(exact), unmet=_unreached(held, exact, asked.min_specificity))
     check_scores(held.groups)
     check_scores(np.concatenate([held.groups, held.positives, held.negatives]))
@@ -152,6 +154,12 @@ def choose(rule: str, held: ValidationScores, asked: Request) -> Choice:
         threshold = float(held.groups[misses])
         return Choice(threshold, misses, unmet=_unreached(held, threshold, asked.min_specificity))
     return _best(held, _gain(rule, held, asked), asked.min_specificity)
+
+
+def _as_scored(value: float, held: ValidationScores) -> float:
+    """The value to the precision of the scores: a network's are float32, and its 0.7 is a little less than 0.7."""
+    scores = np.concatenate([held.positives, held.negatives])
+    return float(np.float32(value)) if bool((scores.astype(np.float32) == scores).all()) else float(value)
 
 
 def check_scores(scores: Floats) -> None:
@@ -253,8 +261,8 @@ def _cleared_count(n: int, specificity: float, confidence: float, groups: str) -
 
 
 def _larger(n: int) -> str:
-    part = "a larger validation part (split.val_fraction)"
-    return f"threshold.rule=empirical, or {part}" if n else part
+    part = "give validation more images (split.val_fraction, or another file)"
+    return f"use threshold.rule=empirical, or {part}" if n else part
 
 
 def _down(share: float) -> str:
@@ -265,7 +273,7 @@ def _down(share: float) -> str:
 def _advice(certifiable: float, key: str, other: str) -> str:
     """What to change; three decimals of what can be had, rounded down."""
     lower = math.floor(1000 * certifiable) / 1000
-    return f"Set {key}={lower:g}, {other}." if lower > 0 else f"Use {other}."
+    return f"Set {key}={lower:g}, {other}." if lower > 0 else f"{other[0].upper()}{other[1:]}."
 
 
 def _unreached(held: ValidationScores, threshold: float, specificity: float | None) -> Infeasible | None:

@@ -94,6 +94,7 @@ def evaluate_run(
     baseline, rows = compare_with_baselines(sides["test"], baselines, operating_point, how)
     if calibrator is None and val is not None:
         calibrator = fit_calibrator(val)
+    calibration = calibration_section(val, test, how, calibrator=calibrator)
     metrics: dict[str, Any] = {
         **{"schema": SCHEMA, "title": title, "phantom": bool(phantom), "task": task, "model": model},
         **_names(test, group_name),
@@ -108,9 +109,15 @@ def evaluate_run(
         "baseline": baseline,
         "baselines": rows,
         "promise": promise_of(operating_point, sides["test"], group_name),
-        "calibration": calibration_section(val, test, how, calibrator=calibrator),
+        "calibration": calibration,
         "decision_curve": decision_curve_of(
-            test, how["test"], calibrator=calibrator, threshold=operating_point.threshold
+            test,
+            how["test"],
+            calibrator=calibrator,
+            threshold=operating_point.threshold,
+            calibration=calibration,
+            # Of somebody else's predictions without validation the threshold was set by hand.
+            locked=val is not None or test_kind != "given",
         ),
     }
     metrics["worries"] = worries_of(metrics, sides.get("val"), sides["test"])

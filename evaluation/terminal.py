@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from evaluation.intervals import format_interval
-from evaluation.wording import LEAKY, test_part_of
+from evaluation.report_parts import all_worries
+from evaluation.report_rivals import CLEARED, standing
+from evaluation.wording import LEAKY, Worry, test_part_of
 
 _OVER_CLASSES: Final = {
     "balanced accuracy": "balanced_accuracy",
@@ -25,16 +28,20 @@ _PARTS: Final = {"val": "validation", "test": "test (locked)"}
 _LINES: Final = {"promise": "promise", "calibration": "calibration", "decision_curve": "net benefit"}
 
 
-def print_results(metrics: dict[str, Any], console: Console | None = None) -> None:
+def print_results(
+    metrics: dict[str, Any], console: Console | None = None, *, worries: Sequence[Worry] | None = None
+) -> None:
     """Print what metrics.json says, in the order in which it should be read.
 
     Args:
         metrics: the content of metrics.json.
         console: where to; the terminal if None.
+        worries: those of the page (:func:`evaluation.report_parts.worries_of_folder`); None: those of the metrics alone.
     """
     console = console or Console(highlight=False)
+    worries = all_worries(metrics) if worries is None else worries
     console.print()
-    leaks = [worry for worry in metrics["worries"] if worry["title"] == LEAKY]
+    leaks = [worry for worry in worries if worry["title"] == LEAKY]
     for worry in leaks:
         _print_worry(console, worry)
         console.print()
@@ -56,7 +63,7 @@ def print_results(metrics: dict[str, Any], console: Console | None = None) -> No
         if sentence:
             console.print(Padding(f"{_LINES[name]}: {sentence}", 0), markup=False)
     console.print()
-    for worry in [worry for worry in metrics["worries"] if worry not in leaks]:
+    for worry in [worry for worry in worries if worry not in leaks]:
         _print_worry(console, worry)
 
 
@@ -89,7 +96,7 @@ def _argmax(metrics: dict[str, Any]) -> Table:
 
 
 def _figures(metrics: dict[str, Any]) -> Table:
-    """The positive classes against the rest, at 0.5 and at the locked threshold."""
+    """The positive classes against the rest, at 0.5 and at the threshold."""
     threshold, several = metrics["threshold"], "multiclass" in metrics["splits"]["test"]
     title = f"{metrics['positive_class']} against {metrics['negative_class']}" if several else metrics["title"]
     parts, group = _parts(metrics), metrics["group_name"]
@@ -107,8 +114,10 @@ def _figures(metrics: dict[str, Any]) -> Table:
 
 
 def _parts(metrics: dict[str, Any]) -> dict[str, str]:
-    """The splits that there are, validation first, and what their columns are called."""
-    return {part: title for part, title in _PARTS.items() if part in metrics["splits"]}
+    """The splits that there are, validation first, and what their columns are called: without it nothing was locked."""
+    if "val" not in metrics["splits"]:
+        return {"test": "test"}
+    return dict(_PARTS)
 
 
 def _baselines(metrics: dict[str, Any]) -> Table:
@@ -116,7 +125,7 @@ def _baselines(metrics: dict[str, Any]) -> Table:
     table = _plain_table("beside baselines, on test", "", "", "AUROC", "model - baseline", "")
     table.add_row(escape(metrics["model"]), format_interval(metrics["splits"]["test"]["auroc"]), "", "")
     for row in metrics["baselines"]:
-        verdict = "" if row["clears"] else "[bold]not cleared[/bold]"
+        verdict = "" if standing(row) == CLEARED else f"[bold]{standing(row)}[/bold]"
         difference = format_interval(row["difference"]["auroc"])
         table.add_row(escape(row["short"]), format_interval(row["auroc"]), difference, verdict)
     return table

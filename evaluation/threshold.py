@@ -17,6 +17,7 @@ from evaluation.rules import (
     INFEASIBLE,
     ORDERED,
     RULES,
+    WEIGHING,
     Choice,
     Infeasible,
     Request,
@@ -97,14 +98,15 @@ class OperatingPoint:
         """The operating point that :meth:`to_dict` described, also by an earlier version without the later fields.
 
         Raises:
-            ValueError: a field is missing or the threshold is no finite number.
+            ValueError: a field is missing or the threshold is no number from 0 to 1.
         """
         lacking = [item.name for item in fields(cls) if item.default is MISSING and item.name not in content]
         if lacking:
             raise ValueError(f"the stored threshold lacks {lacking}. Choose the threshold again.")
         held = {item.name: content[item.name] for item in fields(cls) if item.name in content}
-        if not isinstance(held["threshold"], float | int) or not np.isfinite(held["threshold"]):
-            raise ValueError(f"the stored threshold is {held['threshold']!r}, expected a finite number.")
+        value = held["threshold"]
+        if isinstance(value, bool) or not isinstance(value, float | int) or not 0.0 <= value <= 1.0:
+            raise ValueError(f"the stored threshold is {value!r}, expected a number from 0 to 1.")
         return cls(
             **{**held, "threshold": float(held["threshold"]), "price": tuple(dict(row) for row in held["price"])}
         )
@@ -202,6 +204,11 @@ def choose_operating_point(
         raise ValueError(
             f"validation holds no {held.positive_class} image, so no threshold can be chosen by the {rule} rule. "
             "Enlarge the validation part, or use the fixed rule."
+        )
+    if rule in WEIGHING and len(held.negatives) == 0:
+        raise ValueError(
+            f"validation holds no {held.negative_class} image, so the {rule} rule has nothing to weigh misses against. "
+            "Enlarge the validation part, or use the certified, empirical or fixed rule."
         )
     used, reason, choice = _with_fallback(held, asked, infeasible)
     point = OperatingPoint(

@@ -18,7 +18,8 @@ def worry(level: str, title: str, text: str) -> Worry:
 def percent(share: float, digits: int = 0) -> str:
     """``95 %`` for 0.95, with more digits where rounding would change a stated target (``99.5 %``)."""
     if digits == 0:
-        return f"{100 * share:.6g} %"
+        # Never 100 % for a share below 1.
+        return f"{100 * share:.6g} %" if share == 1.0 or 100 * share < 99.9999 else f"{100 * share:.15g} %"
     return f"{100 * share:.{digits}f} %"
 
 

@@ -188,6 +188,11 @@ def _no_ranking(metrics: Mapping[str, Any]) -> Worry | None:
     if interval["low"] is None or interval["low"] > 0.5:
         return None
     text = f"The AUROC on test is {format_interval(interval)}; 0.5 is chance, and the interval does not exclude it."
+    if interval["high"] < 0.5:
+        text = (
+            f"The AUROC on test is {format_interval(interval)}, which is below chance: negatives have the higher scores. Check "
+            "which class the scores belong to, and that labels and scores are of the same images."
+        )
     return worry("alarm", "No better than chance", text)
 
 

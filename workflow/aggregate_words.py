@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from conf.output import short
 from evaluation.aggregation import Configuration
 from evaluation.intervals import format_interval
 from evaluation.wording import LEAKY, Worry, figure, listed, plural, worry
+from workflow.judged_folder import promise_worries
 from workflow.members import Member
 
 
@@ -88,6 +89,7 @@ def worries_of(content: dict[str, Any], members: Sequence[Member]) -> list[Worry
     if content["leak"]:
         text = "Some of these runs cut images of one group onto both sides; their figures may be too good."
         found.append(worry("alarm", LEAKY, text))
+    found += promise_worries({run["name"]: run["promise"] for run in content["runs"]})
     best = content["best"]
     if best["second"] is not None and not best["clear"]:
         text = (
@@ -123,6 +125,11 @@ def worries_of(content: dict[str, Any], members: Sequence[Member]) -> list[Worry
     return found
 
 
+def promise_text(promise: Mapping[str, Any] | None) -> str:
+    """``kept`` or ``broken``; empty where the threshold promised nothing."""
+    return "" if promise is None else "kept" if promise["kept"] else "broken"
+
+
 def table_of(content: dict[str, Any]) -> pd.DataFrame:
     """One row a run, one number a column; runs that were left out have a status only."""
     rows = []
@@ -130,6 +137,7 @@ def table_of(content: dict[str, Any]) -> pd.DataFrame:
         setting = content["configurations"][run["configuration"]]
         row = {"run": run["run"], "status": "finished", "configuration": setting["name"]}
         row |= {name: run[name] for name in ("seed", "fold", "threshold", "rule", "best_epoch", "n")}
+        row["promise"] = promise_text(run["promise"])
         row |= {key: value if not isinstance(value, list) else str(value) for key, value in setting["settings"].items()}
         for part in ("val", "test"):
             for name, held in run[part].items():

@@ -22,6 +22,7 @@ from workflow.aggregate_sources import find, read, require_one_question
 from workflow.aggregate_table import print_aggregate
 from workflow.aggregate_words import commands_of, headline_of, table_of, worries_of
 from workflow.ensembles import require_new, whole_folder
+from workflow.judged_folder import promised
 from workflow.members import Member
 
 __all__ = ["aggregate_runs", "print_aggregate"]
@@ -176,6 +177,7 @@ def _runs(members: Sequence[Member], settings: Sequence[Configuration], root: Pa
             "n": member.metrics["splits"]["test"]["n"],
             "threshold": member.threshold,
             "rule": member.metrics["threshold"]["rule"],
+            "promise": promised(member.metrics),
             "best_epoch": member.record.get("best_epoch"),
             "val": headline(member.metrics["splits"]["val"]),
             "test": headline(member.metrics["splits"]["test"]),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from conf.output import short, write_json
@@ -21,9 +22,10 @@ from evaluation.decided import Decided, intervals_of, ordered, resample
 from evaluation.pages import write_whole
 from evaluation.paired import compare_decided, holm, require_same_images, row_of, signed
 from evaluation.paired_words import p_text, words_of
-from evaluation.wording import Worry, listed, worry
+from evaluation.wording import Worry, figure, listed, worry
 from workflow.ensembles import require_new, whole_folder
-from workflow.judged_folder import JudgedFolder, read_judged
+from workflow.judged_folder import JudgedFolder, promise_worries, promised, read_judged
+from workflow.robustness_table import print_table
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PRINTED: Final = ("auroc", "macro_auroc", "sensitivity", "specificity", "balanced_accuracy")
@@ -180,6 +182,7 @@ def _run(run: JudgedFolder, side: Decided, drawn: Bootstrap, name: str, how: Res
         "model": run.metrics["model"],
         "threshold": run.threshold,
         "rule": threshold["rule"],
+        "promise": promised(run.metrics),
         "command": run.record.get("command"),
         **{key: run.record.get(key) for key in ("manifest_sha256", "split_sha256", "weights_sha256")},
         "predictions_sha256": sha256(run.path(run.test_part).read_bytes()).hexdigest(),
@@ -236,6 +239,7 @@ def _worries(held: Sequence[JudgedFolder], sides: Sequence[Decided]) -> list[Wor
         unit = held[0].metrics["group_name"]
         text = f"The split of {listed(leaky)} puts images of one {unit} on both sides, so its figures may be too good."
         found.append(worry("alarm", "LEAKY split", text))
+    found += promise_worries({letter: promised(run.metrics) for letter, run in zip(LETTERS, held, strict=False)})
     if any(bool(run.metrics["phantom"]) for run in held):
         found.append(worry("note", "Phantom data", "Generated images: this says nothing about patients."))
     for key, what in (
@@ -278,34 +282,37 @@ def print_comparison(content: dict[str, Any], console: Console | None = None) ->
         content: of :func:`compare_runs`. ``console``: where to; the terminal if None.
     """
     console = console or Console(highlight=False)
-    console.print(f"\n[bold]{escape(content['headline'])}[/bold]", soft_wrap=True)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    columns = [name for name in PRINTED if name in content["runs"][0]["figures"]]
-    labels = {row["name"]: row["label"] for row in content["pairs"][0]["differences"]}
-    for column in ("", "model", *(labels[name] for name in columns), "threshold", "DeLong"):
-        table.add_column(column, no_wrap=True)
+    console.print(f"\n[bold]{escape(content['headline'])}[/bold]\n")
     for run in content["runs"]:
-        values = [run["figures"][name]["value"] for name in columns]
-        shown = ["-" if value is None else f"{value:.3f}" for value in values]
-        cut = "of each fold" if run["threshold"] is None else f"{run['threshold']:.4g}"
-        table.add_row(run["letter"], escape(run["name"]), *shown, cut, "")
+        cut = "thresholds of the folds" if run["threshold"] is None else f"threshold {run['threshold']:.4g}"
+        kept = "" if run["promise"] is None else f", promise {'kept' if run['promise']['kept'] else '[bold]broken[/bold]'}"
+        console.print(f"[bold]{run['letter']}[/bold]  {escape(run['name'])} ({cut}, {escape(run['rule'])}{kept})")
     for pair in content["pairs"]:
-        rows = [row_of(pair, name) for name in columns]
-        shown = [signed(row["difference"]) if row else "-" for row in rows]
-        letter = content["runs"][pair["second"]]["letter"]
-        p = pair["p_adjusted"] if pair["p_adjusted"] is not None else pair["p"]
-        table.add_row(f"[bold]{letter} - A[/bold]", "", *shown, "", p_text(p) if pair["delong"] else "-")
-    # A table that is wider than the terminal is better scrolled than folded.
-    wide = Console(
-        width=max(console.width, Console(width=1000).measure(table).maximum), highlight=False, file=console.file
-    )
-    wide.print()
-    wide.print(table)
+        console.print()
+        print_table(_table(content, pair), console)
     console.print()
     for pair in content["pairs"]:
         for sentence in pair["words"]["sentences"]:
-            console.print(escape(sentence), soft_wrap=True)
+            console.print(escape(sentence))
     for item in content["worries"]:
-        console.print(
-            f"[bold]{item['level']}: {escape(item['title'])}[/bold]\n  {escape(item['text'])}", soft_wrap=True
-        )
+        console.print(f"[bold]{item['level']}: {escape(item['title'])}[/bold]")
+        console.print(Padding(escape(item["text"]), (0, 0, 0, 2)))
+
+
+def _table(content: dict[str, Any], pair: dict[str, Any]) -> Table:
+    """One row a figure: A, the other one, the difference in pairs and what the test says."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    runs = [content["runs"][pair[side]] for side in ("first", "second")]
+    letters = [run["letter"] for run in runs]
+    for column in ("", *letters, f"{letters[1]} - {letters[0]}", "test"):
+        table.add_column(column, no_wrap=True)
+    labels = {row["name"]: row["label"] for row in pair["differences"]}
+    for name in [name for name in PRINTED if name in runs[0]["figures"]]:
+        row = row_of(pair, name)
+        p = row["p"] if row else None
+        if name == "auroc" and pair["p_adjusted"] is not None:
+            p = pair["p_adjusted"]
+        shown = [figure(run["figures"][name]["value"]) for run in runs]
+        said = "" if p is None else p_text(p)
+        table.add_row(labels[name], *shown, signed(row["difference"]) if row else "-", said)
+    return table

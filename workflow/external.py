@@ -21,9 +21,11 @@ from evaluation.summary import evaluate_run
 from evaluation.transfer import seen_in_words, transfer_of
 from evaluation.wording import Worry, plural, worry
 from workflow.ensembles import whole_folder
+from workflow.external_gallery import save_gallery
 from workflow.external_table import print_external
+from workflow.judged_folder import promised
 from workflow.other_data import OtherData, card_of, load_other, scored, settings_of
-from workflow.records import copy_of, folder_for, judging_of, light_record, started, write_record
+from workflow.records import copy_of, folder_for, judging_of, light_record, shown, started, write_record
 from workflow.scoring import Scorer, load_scorer
 from workflow.seen_images import Seen, seen_by
 
@@ -164,6 +166,7 @@ def _report(
     by |= {name: rows for name in columns if name not in by and (rows := subgroups_of(test, name, scorer.point, how))}
     folder.mkdir(parents=True)
     write_json(card_of(other, seen), folder / "data_card.json")
+    save_gallery(scorer, other, seen, test, folder)
     copy_of(scorer.run, folder, ["calibration.json", "config.yaml"])
     record = light_record(
         title,
@@ -174,7 +177,7 @@ def _report(
         seeds=scorer.record.get("seeds", {}),
         manifest_sha256=other.prepared.manifest.sha256,
         split_sha256=scorer.record.get("split_sha256"),
-        source={"run": str(scorer.run.resolve()), "title": scorer.record.get("title"), "mapping": other.mapping},
+        source={"run": shown(scorer.run), "title": scorer.record.get("title"), "mapping": other.mapping},
         weights_sha256=", ".join(part.description["weights_sha256"] for part in scorer.networks),
     )
     parts = {"test": test} | ({} if val is None else {"val": val})
@@ -193,7 +196,7 @@ def _worries(scorer: Scorer, other: OtherData, seen: Seen) -> list[Worry]:
     group = other.settings["task"]["group_name"]
     mapped = [f"{theirs} as {ours}" for theirs, ours in other.mapping.items() if ours not in (None, theirs)]
     text = (
-        f"The test images are of {other.name}, not of the data set that {short(scorer.run)} was trained on. Threshold and "
+        f"The test images are of {other.name}, not of the data set that {shown(scorer.run)} was trained on. Threshold and "
         "calibration are the run's own, unchanged."
     )
     text += f" Classes were mapped: {'; '.join(mapped)}." if mapped else ""
@@ -228,16 +231,15 @@ def _row(
     """One row of the matrix."""
     # Independent sets get independent resamples; those of the external one are the same as in its own report.
     how = [Resampling(options["bootstrap"], options["confidence"], (options["seed"], number)) for number in (2, 1)]
-    promise = metrics.get("promise")
     return {
         "name": name,
-        "run": str(scorer.run.resolve()),
+        "run": shown(scorer.run),
         "trained_on": _trained_on(scorer),
         "threshold": scorer.point.threshold,
         "rule": scorer.point.rule,
         **transfer_of(_own(scorer, "test"), predictions, scorer.point.threshold, how, name, other.name),
         "seen": seen.counts(),
-        "promise": None if promise is None else {name: promise[name] for name in ("kept", "sentence")},
+        "promise": promised(metrics),
     }
 
 

@@ -16,10 +16,19 @@ from evaluation.foreign import ForeignPredictions, read_foreign
 from evaluation.pages import write_whole
 from evaluation.predictions import Predictions
 from evaluation.summary import evaluate_run
-from evaluation.threshold import OperatingPoint, choose_operating_point, fixed_point
+from evaluation.threshold import OperatingPoint, fixed_point
 from evaluation.wording import Worry, plural, worry
 from workflow.ensembles import whole_folder
-from workflow.records import digest_of, folder_for, judging_of, light_record, started, write_record
+from workflow.records import (
+    digest_of,
+    folder_for,
+    judging_of,
+    light_record,
+    point_asked_for,
+    shown,
+    started,
+    write_record,
+)
 
 FEWEST_STRATUM: Final = 2
 # Below this AUROC the scores are likelier to be those of the other class than to be useless.
@@ -44,7 +53,7 @@ def judge_given(
     positive: Sequence[str] | None = None,
     positive_name: str = "",
     negative_name: str = "",
-    group_name: str = "group",
+    group_name: str | None = None,
     title: str | None = None,
     threshold: Mapping[str, Any] | None = None,
     judging: Mapping[str, Any] | None = None,
@@ -70,6 +79,7 @@ def judge_given(
     reading: dict[str, Any] = {"columns": columns, "classes": classes, "positive": positive, "group_name": group_name}
     reading |= {"positive_name": positive_name, "negative_name": negative_name}
     given = read_foreign(path, **reading)
+    reading["group_name"] = group_name = given.group_name
     val, test, notes, subgroups = given.validation, given.predictions, list(given.notes), given.subgroups
     cut = calibration_share is not None and validation is None
     if validation is not None:
@@ -118,7 +128,7 @@ def _source(path: Path, validation: Path | None, share: float | None) -> dict[st
     found: dict[str, Any] = {}
     for name, file in (("predictions", path), ("validation", validation)):
         if file is not None:
-            found |= {name: str(file.resolve()), f"{name}_sha256": digest_of(file)}
+            found |= {name: shown(file), f"{name}_sha256": digest_of(file)}
     return found if share is None else {**found, "calibration_share": share}
 
 
@@ -150,16 +160,16 @@ def _second(
 def _point(val: Predictions | None, test: Predictions, rule: Mapping[str, Any], group_name: str) -> OperatingPoint:
     """Chosen on validation; set by hand where there is none."""
     if val is None:
-        if rule.get("rule", "fixed") != "fixed" or (set(rule) - {"rule", "value", "beta", "group_score"}):
-            key = "rule" if rule.get("rule", "fixed") != "fixed" else next(iter(set(rule) - {"rule", "value", "beta"}))
+        further = sorted(set(rule) - {"rule", "value", "beta", "group_score"})
+        if rule.get("rule", "fixed") != "fixed" or further:
+            key = "rule" if rule.get("rule", "fixed") != "fixed" else further[0]
             raise ValueError(
                 f"threshold.{key}={rule[key]}: no threshold is chosen on the images that are judged. Give validation=FILE.csv, a "
                 "split column, or calibration_share=0.5 to cut a part off; or set the threshold by hand: threshold.value=NUMBER."
             )
         score = rule.get("group_score", "max")
         return fixed_point(rule.get("value", 0.5), test.positive_class, test.negative_class, group_score=score)
-    arguments = {"fixed" if key == "value" else key: value for key, value in rule.items()}
-    return choose_operating_point(val, **arguments, group_name=group_name, selection_optimistic=False)
+    return point_asked_for(val, rule, group_name=group_name, selection_optimistic=False)
 
 
 def _cut(given: ForeignPredictions, share: float, seed: int, group_name: str) -> tuple[Predictions, Predictions]:

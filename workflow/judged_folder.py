@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from conf.output import short
 from evaluation.decided import Decided, decide
 from evaluation.predictions import Predictions, read_predictions
+from evaluation.wording import Worry, listed, plural, worry
 
 CROSS_VALIDATION: Final = "out_of_fold"
 
@@ -93,6 +95,38 @@ class JudgedFolder:
             return decide(held, self.threshold)
         cut = np.asarray(self.summary["at_threshold"]["thresholds"], dtype=np.float64)
         return decide(held, held.scores >= cut[held.frame["fold"].to_numpy(dtype=np.int64)])
+
+
+def promised(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whether test bears out what the threshold promised, of recall and of specificity where that was certified too.
+
+    Args:
+        metrics: of metrics.json.
+
+    Returns:
+        ``kept`` and a ``sentence``, of what was not kept where one of both was not; None where nothing was promised.
+    """
+    recall = metrics.get("promise")
+    if recall is None:
+        return None
+    both = [held for held in (recall, recall.get("specificity")) if held is not None]
+    shown = [held for held in both if not held["kept"]] or both
+    return {"kept": shown[0]["kept"], "sentence": " ".join(str(held["sentence"]) for held in shown)}
+
+
+def promise_worries(promises: Mapping[str, Mapping[str, Any] | None]) -> list[Worry]:
+    """An alarm that names everybody whose promise was not kept; empty where all were kept.
+
+    Args:
+        promises: of :func:`promised`, by what the run is called.
+    """
+    broken = {name: held for name, held in promises.items() if held is not None and not held["kept"]}
+    if not broken:
+        return []
+    names, first = list(broken), next(iter(broken.values()))
+    title = listed(names) if len(names) < 4 else f"{len(names)} of {plural(len(promises), 'run')}"
+    text = f"{names[0]}: {first['sentence']}" if len(promises) > 1 else str(first["sentence"])
+    return [worry("alarm", f"What the threshold promised is not kept: {title}", text)]
 
 
 def read_judged(folder: Path, key: str = "compare") -> JudgedFolder:

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from conf.output import write_json
 from conf.schema import RESEARCH_NOTICE, EvaluationConfig
 from evaluation.predictions import Predictions, write_predictions
 from evaluation.report import write_report
-from evaluation.threshold import OperatingPoint
+from evaluation.threshold import Infeasible, OperatingPoint, choose_operating_point
 from evaluation.wording import Worry
 from workflow.ensembles import require_new, with_worries
 
@@ -39,6 +40,37 @@ def folder_for(task: str, output: Path | None) -> Path:
 def started() -> str:
     """The time as run.json holds it."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def shown(path: Path) -> str:
+    """A place as a page that is passed on names it: from where the command was typed; of one elsewhere only the end."""
+    place = Path(os.path.abspath(path))
+    for base, mark in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if place.is_relative_to(base):
+            return mark + place.relative_to(base).as_posix()
+    return "/".join(["...", *place.parts[-2:]])
+
+
+def point_asked_for(val: Predictions, asked: Mapping[str, Any], **arguments: Any) -> OperatingPoint:
+    """The operating point that the command line asked for, on validation.
+
+    Args:
+        asked: given keys of ``threshold.*``. ``arguments``: of :func:`evaluation.threshold.choose_operating_point`, replaced by
+            those of ``asked``.
+
+    Raises:
+        ValueError: validation cannot certify or reach it. Only what was asked for by name is refused, and not where
+            ``infeasible`` was given too: nobody should take an empirical threshold for the promise that they asked for.
+    """
+    if asked:
+        arguments["infeasible"] = "refuse"
+    arguments |= {"fixed" if key == "value" else key: value for key, value in asked.items()}
+    try:
+        return choose_operating_point(val, **arguments)
+    except Infeasible as error:
+        raise ValueError(
+            f"{error} Or add threshold.infeasible=empirical: the threshold then comes without this promise, and the record says so."
+        ) from error
 
 
 def digest_of(path: Path) -> str:

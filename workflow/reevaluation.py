@@ -10,19 +10,29 @@ from typing import Any, Final
 import yaml
 
 from conf.output import short
-from conf.schema import ThresholdConfig
 from datamodules.card import worries_of_data
 from evaluation.baseline_table import Pair
 from evaluation.ensembles import further_columns
 from evaluation.predictions import Predictions
 from evaluation.recalibration import Calibrator
 from evaluation.summary import evaluate_run
-from evaluation.threshold import OperatingPoint, choose_operating_point, fixed_point
+from evaluation.threshold import OperatingPoint, fixed_point
 from evaluation.wording import Worry, worry
 from evaluation.wording import short as score
 from workflow.ensembles import whole_folder
 from workflow.judged_folder import JudgedFolder, read_judged
-from workflow.records import copy_of, digest_of, folder_for, judging_of, light_record, read_json, started, write_record
+from workflow.records import (
+    copy_of,
+    digest_of,
+    folder_for,
+    judging_of,
+    light_record,
+    point_asked_for,
+    read_json,
+    shown,
+    started,
+    write_record,
+)
 
 COPIED: Final = ("data_card.json", "audit.json", "history.csv", "splits.csv", "calibration.json")
 _KEPT: Final[tuple[str, ...]] = ("manifest_sha256", "split_sha256", "weights_sha256")
@@ -106,7 +116,7 @@ def rejudge(
         facts |= {
             "kind": "judged again",
             "source": {
-                "run": str(run.resolve()),
+                "run": shown(run),
                 "title": source.record.get("title"),
                 "kind": source.record.get("kind", "run"),
                 "threshold": point_of(source).threshold,
@@ -141,12 +151,10 @@ def rechosen(source: JudgedFolder, val: Predictions | None, changes: Mapping[str
         return fixed_point(
             changes["value"], before.positive_class, before.negative_class, group_score=before.group_score
         )
-    # A value of the configuration that a rule does not use must not stop the command, so unused ones are only held.
-    arguments = {**before.rule_arguments(), "infeasible": ThresholdConfig().infeasible}
-    arguments |= {"fixed" if key == "value" else key: value for key, value in changes.items()}
     group_name = str(source.metrics.get("group_name", "group"))
-    return choose_operating_point(
-        val, **arguments, group_name=group_name, selection_optimistic=before.selection_optimistic
+    optimistic = before.selection_optimistic
+    return point_asked_for(
+        val, changes, **before.rule_arguments(), group_name=group_name, selection_optimistic=optimistic
     )
 
 
@@ -222,7 +230,7 @@ def _gallery(source: JudgedFolder, point: OperatingPoint, folder: Path) -> list[
         copy_of(source.folder, folder, [f"figures/mistakes/{path.name}" for path in sorted(pictures.iterdir())])
         return []
     text = (
-        f"The pictures in {short(source.folder)} are the mistakes at the threshold {score(point_of(source).threshold)}; at "
+        f"The pictures in {shown(source.folder)} are the mistakes at the threshold {score(point_of(source).threshold)}; at "
         f"{score(point.threshold)} others are mistaken, and a record is made from predictions alone, without the images."
     )
     return [worry("note", "No gallery of mistakes", text)]
@@ -235,8 +243,9 @@ def _data_worries(run: Path) -> list[Worry]:
 
 def _again(source: JudgedFolder, point: OperatingPoint) -> Worry:
     """What this record is, and what to bear in mind where the threshold is another one."""
-    start = f"Made from the predictions of {short(source.folder)}"
-    if replace(point, price=(), statement="") == replace(point_of(source), price=(), statement=""):
+    start = f"Made from the predictions of {shown(source.folder)}"
+    plain: dict[str, Any] = {"price": (), "statement": "", "infeasible": ""}  # nothing of the point itself
+    if replace(point, **plain) == replace(point_of(source), **plain):
         return worry("note", "Judged again", f"{start}, at the threshold that the run had fixed.")
     before = point_of(source)
     if point.threshold == before.threshold:

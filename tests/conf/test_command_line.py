@@ -37,6 +37,8 @@ def check(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["model.dropout=1.0"], ["model.dropout=1.0", "below 1"]),
         (["trainer.learning_rate=nan"], ["trainer.learning_rate=nan", "finite"]),
         (["threshold.rule=certifed"], ["threshold.rule=certifed", "'certified'"]),
+        (["threshold.value=0.3"], ["threshold.value=0.3", "rule=fixed"]),
+        (["evaluation.prevalences=[0.1,1.0]"], ["evaluation.prevalences=1.0", "below 1"]),
         (["seed=0,1"], ["seed=0,1", "-m"]),
         (["-m", "seed=0,1,x"], ["seed=x", "whole number"]),
         (["-m", "seed=0,-1"], ["seed=-1", "at least 0"]),

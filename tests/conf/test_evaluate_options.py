@@ -183,6 +183,8 @@ def test_help_names_every_key_and_fits_a_terminal() -> None:
     for key in KEYS:
         assert re.search(rf"^  {re.escape(key)} ", text, re.MULTILINE), key
     assert max(map(len, text.splitlines())) <= 130
+    infeasible = " ".join(text.partition("  threshold.infeasible")[2].split())
+    assert "refuse (default)" in infeasible and "default empirical" not in infeasible
 
 
 def test_every_key_of_the_operating_point_is_known_and_every_form_is_reachable() -> None:

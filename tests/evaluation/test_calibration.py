@@ -200,6 +200,40 @@ def test_faults_are_named(slope: float, intercept: float, words: list[str]) -> N
     assert faults_of(calibration_of(drawn(3000, slope, intercept), HOW)) == words
 
 
+def test_a_gap_is_notable_relative_to_the_rarer_class() -> None:
+    """A mean of 0.23 where 0.19 are positive is a fifth too high, although the gap is below 0.05."""
+    rng = np.random.default_rng(0)
+    scores = expit(-1.7 + 1.5 * rng.normal(size=4000))
+    labels = rng.random(4000) < expit(logit(scores) - 0.35)
+    for sign, word in ((1, "too high"), (-1, "too low")):
+        held = predictions(labels if sign > 0 else ~labels, scores if sign > 0 else 1.0 - scores)
+        section = calibration_section(None, held, HOW)
+        cal = section["splits"]["test"]["raw"]
+        assert 0.02 < abs(cal["mean_score"] - cal["rate"]) < 0.05
+        assert faults_of(cal) == [word]
+        assert f"Raw scores on test are {word}" in section["sentence"] and section["worry"]["level"] == "note"
+
+
+def test_a_gap_that_the_number_of_positives_explains_is_no_fault() -> None:
+    """Perfect scores of 150 images: the mean is often off by a tenth of the rate, though by chance alone."""
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        scores = expit(-1.7 + 1.5 * rng.normal(size=150))
+        found.append(faults_of(calibration_of(predictions(rng.random(150) < scores, scores), HOW)))
+    assert sum("too high" in faults or "too low" in faults for faults in found) <= 4
+
+
+def test_a_calibration_error_beyond_chance_is_a_fault_though_slope_and_mean_are_right() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.2, 0.8, 6000)
+    labels = rng.random(6000) < scores + 0.08 * np.cos((scores - 0.5) * 4 * np.pi / 0.6)
+    section = calibration_section(None, predictions(labels, scores), HOW)
+    cal = section["splits"]["test"]["raw"]
+    assert cal["slope"]["low"] < 1 < cal["slope"]["high"] and abs(cal["mean_score"] - cal["rate"]) < 0.02
+    assert faults_of(cal) == ["off in parts of their range"] and section["worry"]["level"] == "note"
+
+
 def test_recalibration_on_validation_mends_test() -> None:
     section = calibration_section(drawn(1500, seed=1), drawn(1500, seed=2), HOW)
     json.dumps(section, allow_nan=False)
@@ -251,6 +285,8 @@ def test_one_class_only_leaves_slopes_undefined(label: int) -> None:
     assert all(cal[name]["value"] is None for name in ("slope", "intercept", "in_the_large", "brier_skill"))
     assert cal["brier"]["value"] == pytest.approx(np.square(held.scores - label).mean())
     assert section["calibrator"]["method"] == "none" and "Not recalibrated" in section["sentence"]
+    assert section["unknown"] == "one class only" and section["worry"] is None
+    assert "cannot be judged: one class only" in section["sentence"] and "notably" not in section["sentence"]
 
 
 def test_one_image_and_one_group() -> None:
@@ -266,6 +302,30 @@ def test_separable_classes_have_no_slope_but_a_brier_score() -> None:
     cal = calibration_of(predictions(np.repeat([0, 1], 30), np.linspace(0, 1, 60)), HOW)
     assert cal["slope"]["value"] is None and cal["slope"]["dropped"] == HOW.resamples
     assert cal["in_the_large"]["value"] is not None and cal["brier"]["low"] is not None
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "why"),
+    [
+        ([0] * 30 + [1] * 30, np.repeat([0.01, 0.99], 30), "the scores separate the classes"),
+        ([0, 1] * 30, np.full(60, 0.5), "all scores are equal"),
+        ([1] + [0] * 9 + [1], np.array([0.3, *np.linspace(0.01, 0.4, 9), 0.5]), "too few groups"),
+    ],
+)
+def test_calibration_that_cannot_be_judged_is_not_called_right(
+    labels: list[int], scores: NDArray[np.float64], why: str
+) -> None:
+    groups = np.array([0, *range(1, 10), 0]) if why == "too few groups" else None
+    section = calibration_section(None, predictions(np.array(labels), scores, groups), HOW)
+    assert section["unknown"] == why and section["worry"] is None
+    assert f"cannot be judged: {why}" in section["sentence"] and "notably" not in section["sentence"]
+    assert calibration_section(None, drawn(), HOW)["unknown"] is None
+
+
+def test_separable_scores_that_are_too_high_are_a_fault_all_the_same() -> None:
+    held = predictions(np.repeat([0, 1], [90, 10]), np.concatenate([np.linspace(0.3, 0.5, 90), np.full(10, 0.9)]))
+    section = calibration_section(None, held, HOW)
+    assert section["unknown"] is None and section["worry"]["level"] == "caution"
 
 
 def test_intervals_of_whole_groups_are_wider() -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from evaluation.bootstrap import Resampling, group_draws
+from evaluation.calibration import calibration_section
 from evaluation.decision_curve import SHOWN, THRESHOLDS, decision_curve_of, net_benefit
 from evaluation.predictions import Predictions
-from evaluation.recalibration import Calibrator, prior_shift
+from evaluation.recalibration import Calibrator, fit_calibrator, prior_shift
 
 HOW = Resampling(60, 0.95, (0, 1))
 
@@ -196,10 +198,50 @@ def test_one_class_only_has_no_curve() -> None:
     assert decision_curve_of(held, HOW, calibrator=None, threshold=0.5) is None
 
 
-def test_scores_that_are_off_on_test_are_said_to_be() -> None:
+def test_a_single_threshold_is_named_as_such() -> None:
+    scores = np.repeat([0.5, 0.57, 0.58, 0.59], 20)
+    curve = curve_of(predictions(np.repeat([1, 0, 0, 1], 20), scores))
+    assert curve["useful"] == [[0.59, 0.59]]
+    assert curve["sentence"].startswith("At a score of 59 %, acting on the model is better")
+
+
+def test_scores_that_are_far_from_risks_are_said_to_be_and_the_threshold_names_no_cost() -> None:
     held = drawn()
-    far = curve_of(predictions(held.labels, np.sqrt(held.scores)))
-    assert "Read it with care" in far["sentence"]
+    far = predictions(held.labels, np.sqrt(held.scores))
+    section = calibration_section(None, far, HOW)
+    assert section["worry"]["level"] == "caution"
+    curve = curve_of(far, calibration=section)
+    assert curve["locked"] is None and not curve["hurts"]
+    assert "Read it with care: on test these scores are too high" in curve["sentence"]
+    assert "stands for" not in curve["sentence"] and "left out what the threshold would say" in curve["sentence"]
+
+
+def test_recalibration_that_makes_scores_worse_is_not_used() -> None:
+    held, calibrator = drawn(), Calibrator("platt", 3.0, 3.0, n=100, n_positive=30)
+    section = calibration_section(None, held, HOW, calibrator=calibrator)
+    assert "That is worse" in section["sentence"]
+    curve, raw = curve_of(held, calibrator=calibrator, calibration=section), curve_of(held)
+    assert curve["hurts"] and not curve["recalibrated"] and curve["locked"] is None
+    assert curve["model"] == raw["model"] and curve["points"] == raw["points"]
+    assert "recalibration on validation makes them worse" in curve["sentence"]
+    assert "probability" not in curve["sentence"] and "stands for" not in curve["sentence"]
+
+
+def test_recalibration_that_helps_is_used_and_the_locked_threshold_judged() -> None:
+    risks = expit(1.5 * np.random.default_rng(3).normal(size=1500))
+    held = predictions(np.random.default_rng(4).random(1500) < risks, risks**2)
+    calibrator = fit_calibrator(held)
+    section = calibration_section(None, held, HOW, calibrator=calibrator)
+    curve = curve_of(held, calibrator=calibrator, calibration=section)
+    assert section["worry"]["level"] == "note" and curve["recalibrated"] and not curve["hurts"]
+    assert "The locked threshold, a score of 0.300, stands for" in curve["sentence"]
+
+
+def test_a_threshold_set_by_hand_is_not_called_locked() -> None:
+    curve = curve_of(drawn(), threshold=0.5, locked=False)
+    assert curve["locked"]["name"] == "threshold" and "locked" not in curve["sentence"]
+    assert "The threshold, a score of 0.5, stands for 0.5" in curve["sentence"]
+    assert "one missed ill image cost as much as one false alarm;" in curve["sentence"]
 
 
 def test_one_positive_group_has_no_band() -> None:

@@ -19,7 +19,7 @@ from evaluation.figures_benefit import benefit_figure
 from evaluation.figures_calibration import calibration_figure, reliability
 from evaluation.figures_style import svg
 from evaluation.pages import environment
-from evaluation.recalibration import Calibrator
+from evaluation.recalibration import Calibrator, fit_calibrator
 from tests.evaluation.test_calibration import drawn, of_classes, predictions
 
 HOW = Resampling(60, 0.95, 0)
@@ -96,6 +96,15 @@ def test_the_locked_threshold_is_drawn_or_said_to_be_outside(threshold: float, w
     assert {"act on the model", "act on all", "act on none"} <= set(words(figure))
 
 
+def test_a_threshold_set_by_hand_is_not_called_locked() -> None:
+    held = drawn()
+    curve = decision_curve_of(held, HOW, calibrator=None, threshold=0.5, locked=False)
+    metrics = {**metrics_of(None, held), "decision_curve": curve}
+    assert "threshold: 50 %" in words(benefit_figure(metrics))
+    page = page_of("report_benefit.html.j2", metrics)
+    assert "threshold: score 0.5" in page and "locked" not in page
+
+
 def test_a_curve_without_band_and_without_locked_threshold() -> None:
     metrics = metrics_of(None, predictions(np.array([1, 0, 0]), np.array([0.8, 0.1, 0.2])), 0.0)
     figure = benefit_figure(metrics, phantom=True)
@@ -140,6 +149,17 @@ def test_the_page_of_the_decision_curve() -> None:
     assert "locked: score 0.200" in page and "Where 2.0\u202f% are ill" in page
     plain = page_of("report_benefit.html.j2", metrics_of(None, drawn(), 0.0))
     assert "locked: score" not in plain and "not recalibrated" in plain
+
+
+def test_the_page_says_that_recalibration_is_left_out_where_it_hurts() -> None:
+    val, test = drawn(1500, 1.0, 2.0, seed=1), drawn(1500, 1.0, -0.3, seed=2)
+    metrics, calibrator = metrics_of(val, test), fit_calibrator(val)
+    section = metrics["calibration"]
+    curve = decision_curve_of(test, HOW, calibrator=calibrator, threshold=0.2, calibration=section)
+    page = page_of("report_benefit.html.j2", {**metrics, "decision_curve": curve})
+    assert "not recalibrated, as that makes them worse on this test set" in page and "locked" not in page
+    figure = benefit_figure({**metrics, "decision_curve": curve})
+    assert "Test, raw scores; higher is better, none is 0" in words(figure)
 
 
 def test_hostile_class_names_are_escaped() -> None:

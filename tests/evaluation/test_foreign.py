@@ -112,29 +112,54 @@ def test_one_column_named_after_its_class(tmp_path: Path) -> None:
     assert held.classes == ("well", "sick") and held.scores.tolist() == [0.8, 0.3]
 
 
+@pytest.mark.parametrize("spoilt", ["NaN", "", "inf", "high"])
+@pytest.mark.parametrize("header", ["prob_sick", "prob_sick,prob_well", "score,y_pred", "sick,well"])
+def test_a_spoilt_cell_is_named_and_no_other_column_is_taken_instead(tmp_path: Path, header: str, spoilt: str) -> None:
+    rest = [",0.2,0", ",0.7,1", ",0.6,1"] if header == "score,y_pred" else [",0.2,0.8", ",0.7,0.3", ",0.6,0.4"]
+    cells = [line if "," in header else line.rpartition(",")[0] for line in rest]
+    cells[1] = cells[1].replace("0.7", spoilt)
+    lines = [f"{name}{more}" for name, more in zip(("a,well", "b,sick", "c,sick"), cells, strict=True)]
+    first = header.partition(",")[0]
+    place = f"{first} is {repr(spoilt) if spoilt else 'empty'} in line 3"
+    text = "\n".join([f"id,label,{header}", *lines])
+    assert_refused(tmp_path, text, place, classes=["well", "sick"], positive=["sick"])
+    assert_refused(tmp_path, text, place, positive=["sick"])
+
+
+def test_a_column_of_texts_is_no_class(tmp_path: Path) -> None:
+    text = "id,label,pred_sick,pred_class,score\na,sick,yes,sick,0.8\nb,well,no,well,0.3\n"
+    assert read(tmp_path, text, positive=["sick"]).predictions.scores.tolist() == [0.8, 0.3]
+
+
 def test_rounded_probabilities_are_divided_by_their_sum_and_said(tmp_path: Path) -> None:
     found = read(tmp_path, SEVERAL.replace("0.1,0.7,0.2", "0.1,0.7,0.21"), positive=["mel"])
     assert "Rounded probabilities in scores.csv" in titles(found)
     assert np.allclose(found.predictions.probabilities.sum(axis=1), 1.0)
     assert_refused(
-        tmp_path, SEVERAL.replace("0.1,0.7,0.2", "0.1,0.7,0.4"), "line 2", "1.2", "sigmoid", positive=["mel"]
+        tmp_path,
+        SEVERAL.replace("0.1,0.7,0.2", "0.1,0.7,0.4"),
+        "line 2",
+        "1.2",
+        "in 1 line in all",
+        "sigmoid",
+        positive=["mel"],
     )
 
 
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ("0.65", "2.31", ("y_score", "2.31", "line 4", "1 lines", "sigmoid")),
+        ("0.65", "2.31", ("y_score", "2.31", "line 4", "in 1 line in all", "sigmoid")),
         ("0.65", "-0.1", ("y_score", "line 4", "outside 0 to 1")),
         ("0.65", "65", ("line 4", "Divide them by 100")),
-        ("0.65", "nan", ("y_score", "'nan'", "line 4")),
+        ("0.65", "nan", ("y_score", "'nan'", "line 4", "in 1 line in all")),
         ("0.65", "", ("y_score is empty in line 4",)),
         ("0.65", "high", ("y_score", "'high'", "line 4")),
-        ("c.png", "a.png", ("'a.png'", "line 2", "line 4", "remove the repeats")),
+        ("c.png", "a.png", ("'a.png'", "line 2", "line 4", "repeats in all: 1", "remove the repeats")),
         ("c.png", "", ("filename is empty in line 4",)),
         ("c.png,1", "c.png,", ("y_true is empty in line 4",)),
         ("0.65,p1", "0.65,", ("patient is empty in line 4", "columns.group=none")),
-        ("0.65,p1", "0.65,Unknown", ("patient is 'Unknown' in line 4", "columns.group=none")),
+        ("0.65,p1", "0.65,Unknown", ("patient is 'Unknown' in line 4", "in 1 line in all", "columns.group=none")),
         ("0.65,p1", "0.65", ("line 4 has 3 fields, the header has 4",)),
         ("0.65,p1", "0,65,p1", ("line 4 has 5 fields", "point")),
         ("y_score", "certainty", ("no column holds scores", "columns.score=NAME", "certainty")),
@@ -161,6 +186,17 @@ def test_without_groups_every_image_stands_alone_and_that_is_said(tmp_path: Path
     for found in (read(tmp_path, BINARY, columns={"group": None}), read(tmp_path, BINARY.replace("patient", "ward"))):
         assert not found.grouped and "No groups are known" in titles(found)
         assert len(found.predictions.group_names) == 4
+
+
+@pytest.mark.parametrize(
+    ("column", "name"), [("patient", "patient"), ("Patient ID", "patient"), ("lesion_id", "lesion"), ("group", "group")]
+)
+def test_groups_are_called_as_their_column(tmp_path: Path, column: str, name: str) -> None:
+    text = BINARY.replace("patient", column)
+    assert read(tmp_path, text).group_name == name
+    assert read(tmp_path, text, group_name="woman").group_name == "woman"
+    assert_refused(tmp_path, text.replace("0.65,p1", "0.65,?"), f"Images of unknown {name}s")
+    assert read(tmp_path, text, columns={"group": None}).group_name == "group"
 
 
 def test_lines_are_numbered_on_request(tmp_path: Path) -> None:
@@ -216,6 +252,11 @@ def test_decisions_instead_of_probabilities_are_a_caution(tmp_path: Path) -> Non
 
 def test_one_class_only_needs_both_names(tmp_path: Path) -> None:
     assert read(tmp_path, "id,label,score\na,1,0.9\nb,1,0.4\n").predictions.labels.tolist() == [1, 1]
+    well = "id,label,prob_sick\na,well,0.9\nb,well,0.4\n"
+    held = read(tmp_path, well, positive=["sick"]).predictions
+    assert held.labels.tolist() == [0, 0] and held.scores.tolist() == [0.9, 0.4]
+    assert (held.positive_class, held.negative_class) == ("sick", "well")
+    assert_refused(tmp_path, well, "'prob_sick'", "classes=[NEGATIVE,POSITIVE]", "columns.score=NAME")
     text = "id,label,score\na,sick,0.9\nb,sick,0.4\n"
     assert_refused(tmp_path, text, "everywhere", "classes=[NEGATIVE,POSITIVE]")
     assert read(tmp_path, text, classes=["well", "sick"], positive=["sick"]).predictions.labels.tolist() == [1, 1]

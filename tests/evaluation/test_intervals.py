@@ -5,12 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
-from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]
+from statsmodels.stats.proportion import (  # type: ignore[import-untyped]
+    confint_proportions_2indep,
+    proportion_confint,
+)
 
 from evaluation.intervals import (
     Interval,
     auroc_interval,
     clopper_pearson_lower,
+    difference_of_shown,
     format_interval,
     percentile_interval,
     share_interval,
@@ -117,3 +121,17 @@ def test_format(interval: Interval, text: str, percent: str) -> None:
     assert format_interval(interval) == text
     assert format_interval(interval.to_dict()) == text
     assert format_interval(interval, percent=True) == percent
+
+
+def test_a_side_without_any_error_does_not_make_a_difference_certain() -> None:
+    # 12 of 12 against 170 of 200: Fisher's exact test gives p = 0.22.
+    before = {"value": 1.0, **dict(zip(("low", "high"), wilson(12, 12), strict=True))}
+    after = {"value": 0.85, **dict(zip(("low", "high"), wilson(170, 200), strict=True))}
+    resampled = {"value": -0.15, "low": -0.2, "high": -0.1, "method": "group bootstrap", "dropped": 0}
+    found = difference_of_shown(resampled, after, before)
+    expected = confint_proportions_2indep(170, 200, 12, 12, method="newcomb", compare="diff")
+    assert (found["low"], found["high"]) == pytest.approx(expected, abs=1e-9)
+    assert found["low"] < 0 < found["high"] and found["method"] == "newcombe"
+    within = {**before, "value": 0.9}
+    assert difference_of_shown(resampled, after, within) == resampled
+    assert difference_of_shown(resampled, after, {"value": 1.0, "low": None, "high": None})["low"] is None

@@ -191,6 +191,7 @@ def test_checks_of_a_clean_run() -> None:
         ({"test_kind": "cut"}, "Shift", "unknown"),
         ({"calibration": {"worry": worry("caution", "Scores are no risks on test", "")}}, "Calibration", "caution"),
         ({"calibration": None}, "Calibration", "unknown"),
+        ({"calibration": {"worry": None, "unknown": "one class only"}}, "Calibration", "unknown"),
         ({"phantom": True}, "Phantom data", "alarm"),
         ({"test_kind": "given"}, "Phantom data", "unknown"),
         ({"data_card": DATA_CARD | {"licence": "CC BY-NC 4.0"}}, "Licence", "caution"),

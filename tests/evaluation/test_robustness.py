@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from evaluation.bootstrap import Resampling
 from evaluation.external_page import write_external_page
@@ -16,6 +18,7 @@ from evaluation.predictions import Predictions
 from evaluation.robustness import cell_of, figures_of, findings_of, kind_of, resampled_at, subset_rows
 from evaluation.robustness_page import write_robustness_page
 from evaluation.transfer import seen_in_words, transfer_of
+from workflow.robustness_table import print_robustness
 
 HOW = Resampling(200, 0.95, (0, 1))
 OTHER = Resampling(200, 0.95, (0, 2))
@@ -81,8 +84,9 @@ def test_the_first_notable_drop_is_named_and_whether_it_is_certain() -> None:
     values = [cell["difference"]["sensitivity"]["value"] for cell in kind["cells"]]
     first = next(number for number, value in enumerate(values, 1) if value < -0.05)
     assert kind["first_drop"] == {"sensitivity": first, "specificity": None}
-    assert kind["certain"]["sensitivity"] is (kind["cells"][first - 1]["difference"]["sensitivity"]["high"] < 0)
-    assert kind["certain"]["specificity"] is False
+    highs = [cell["difference"]["sensitivity"]["high"] for cell in kind["cells"]]
+    sure = next(number for number in range(first, 6) if highs[number - 1] is not None and highs[number - 1] < 0)
+    assert kind["certain_drop"] == {"sensitivity": sure, "specificity": None}
     losses = [-cell["difference"]["balanced_accuracy"]["value"] for cell in kind["cells"]]
     assert kind["cost"]["balanced_accuracy"] == pytest.approx(np.mean(losses))
     assert kind["cost"]["sensitivity"] > kind["cost"]["balanced_accuracy"] > 0.05
@@ -95,7 +99,7 @@ def test_findings_name_the_worst_kind_in_words() -> None:
     mild = kind_of("jpeg", "JPEG", "", cells(base, (0.0,) * 5))
     found = findings_of(figures, [mild, harsh], CALLED)
     assert (found["worst"], found["fragile"], found["steady"]) == ("fog", ["Fog"], ["JPEG"])
-    strength = harsh["first_drop"]["sensitivity"]
+    strength = harsh["certain_drop"]["sensitivity"]
     assert found["worst_strength"] == strength
     assert (
         f"Fog costs most: at strength {strength}" in found["sentence"] and "sensitivity falls from" in found["sentence"]
@@ -103,6 +107,51 @@ def test_findings_name_the_worst_kind_in_words() -> None:
     assert "newly missed:" in found["sentence"] and found["sentence"].endswith("No such drop: JPEG.")
     calm = findings_of(figures, [mild], CALLED)
     assert calm["sentence"].startswith("No corruption lowers sensitivity or specificity by more than 0.05")
+
+
+def drop_of(value: float, high: float | None) -> dict[str, Any]:
+    return {"value": value, "low": None if high is None else value - 0.2, "high": high}
+
+
+def with_drops(title: str, drops: list[dict[str, Any]]) -> dict[str, Any]:
+    """A kind whose sensitivity changes by these differences, and nothing else."""
+    zero, cells_ = {"value": 0.0, "low": None, "high": None}, []
+    for strength, drop in enumerate(drops, 1):
+        after = {"value": 0.9 + drop["value"], "low": 0.0, "high": 1.0}
+        change = {"sensitivity": drop, "specificity": zero, "balanced_accuracy": drop}
+        cell = {"strength": strength, "parameter": "p", "sensitivity": after, "specificity": {**after, "value": 0.9}}
+        cells_.append({**cell, "difference": change, "lost": 2, "raised": 0})
+    return kind_of(title.lower(), title, "", cells_)
+
+
+def test_a_drop_that_may_be_chance_is_not_called_fragile() -> None:
+    whole = {"value": 0.9, "low": 0.8, "high": 0.95}
+    figures = {name: whole for name in ("sensitivity", "specificity")}
+    chance = with_drops("Fog", [drop_of(-0.01, 0.1), drop_of(-0.3, 0.02), drop_of(-0.4, None)])
+    sure = with_drops("Ink", [drop_of(-0.02, -0.01), drop_of(-0.06, 0.01), drop_of(-0.1, -0.05)])
+    calm = with_drops("Sun", [drop_of(-0.01, -0.005)] * 3)
+    found = findings_of(figures, [chance, sure, calm], CALLED)
+    assert (found["fragile"], found["uncertain"], found["steady"]) == (["Ink"], ["Fog"], ["Sun"])
+    # Fog costs more on average, but nothing says that this is not chance.
+    assert (found["worst"], found["worst_strength"]) == ("ink", 3)
+    assert "Lower too, but it may be chance: fog. No such drop: sun." in found["sentence"]
+    assert "(may be chance)" not in found["sentence"]
+    alone = findings_of(figures, [chance, calm], CALLED)
+    assert alone["fragile"] == [] and alone["sentence"].startswith(
+        "No corruption lowers sensitivity or specificity by more than 0.05 beyond chance. Lower, but it may be chance: fog."
+    )
+    assert "to 0.500 (0.000-1.000) (may be chance)" in alone["sentence"]
+    content = {**robustness_content(), "kinds": [chance, sure, calm], "findings": found}
+    clean_auroc = {"clean": {**figures, "auroc": whole}}
+    for kind in content["kinds"]:
+        kind["cells"] = [{**kind["cells"][min(place, 2)], "strength": place + 1, "auroc": whole} for place in range(5)]
+    out = io.StringIO()
+    print_robustness({**content, **clean_auroc}, Console(file=out, width=80, highlight=False))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    fog = next(number for number, line in enumerate(lines) if line.startswith("Fog"))
+    assert lines[fog].endswith("strength 2") and lines[fog + 1].strip() == "(may be chance)"
+    assert lines[fog + 2].startswith("Ink") and lines[fog + 2].endswith("strength 3")
+    assert max(map(len, lines)) <= 100
 
 
 def test_misses_count_more_than_false_alarms() -> None:
@@ -238,6 +287,6 @@ def test_the_external_page_puts_own_and_external_side_by_side(tmp_path: Path) ->
     }
     page = write_external_page(tmp_path, content).read_text(encoding="utf-8")
     assert_self_contained(page)
-    assert "The recall that was promised is not kept: cnn" in page and "no &lt;data&gt;" in page
+    assert "What the threshold promised is not kept: cnn" in page and "no &lt;data&gt;" in page
     assert "bad as ill; odd left out (4)" in page and 'href="1-vgg/report.html"' in page
     assert transfer_dots([rows[0]], external="Elsewhere").axes

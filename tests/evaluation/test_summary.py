@@ -343,6 +343,19 @@ def test_without_validation_nothing_is_said_that_needs_it() -> None:
         run(None, test, (test, test), point=point)
 
 
+def test_a_threshold_set_by_hand_is_not_called_locked() -> None:
+    """And nothing is read into it where the scores are far from risks."""
+    test = split("test", 2)
+    risks = fit_calibrator(test).scores(test.scores)
+    risky = Predictions(test.frame.assign(prob_PNEUMONIA=risks, prob_NORMAL=1.0 - risks), CLASSES, "PNEUMONIA")
+    point = fixed_point(0.5, test.positive_class, test.negative_class)
+    for kind, name in (("given", "threshold"), ("external", "locked")):
+        assert run(None, risky, point=point, test_kind=kind)["decision_curve"]["locked"]["name"] == name
+    far = Predictions(test.frame.assign(prob_PNEUMONIA=risks**4, prob_NORMAL=1.0 - risks**4), CLASSES, "PNEUMONIA")
+    metrics = run(None, far, point=point, test_kind="given")
+    assert metrics["calibration"]["worry"]["level"] == "caution" and metrics["decision_curve"]["locked"] is None
+
+
 def test_intervals_prevalences_and_beta_are_as_asked_for() -> None:
     plain = run(split("val", 1), split("test", 2))
     other = run(split("val", 1), split("test", 2), interval="bca", prevalences=(0.02,), beta=0.5)
@@ -359,3 +372,31 @@ def test_a_calibrator_that_was_fitted_elsewhere_is_used_as_it_is() -> None:
     metrics = run(split("val", 1), split("test", 2), calibrator=calibrator)
     assert metrics["calibration"]["calibrator"]["slope"] == calibrator.slope
     assert metrics["calibration"]["calibrator"]["slope"] != fit_calibrator(split("val", 1)).slope
+
+
+def test_a_perfect_small_validation_part_raises_no_alarm_of_shift() -> None:
+    few = split("val", 1, n=12, separation=9.0)
+    metrics = run(few, split("test", 2, separation=1.6), (few, split("test", 2, separation=1.6)))
+    rows = {row["metric"]: row["difference"] for row in metrics["shift"]["table"]}
+    assert rows["AUROC"]["method"] == "newcombe"
+    assert rows["AUROC"]["low"] < rows["AUROC"]["value"] < rows["AUROC"]["high"]
+
+
+def test_scores_of_the_other_class_are_called_that() -> None:
+    test = split("test", 2)
+    frame = test.frame.rename(columns={"prob_NORMAL": "prob_PNEUMONIA", "prob_PNEUMONIA": "prob_NORMAL"})
+    metrics = run(None, test.with_frame(frame), point=fixed_point(0.5, "PNEUMONIA", "NORMAL"), test_kind="given")
+    text = next(worry["text"] for worry in metrics["worries"] if worry["title"] == "No better than chance")
+    assert "below chance" in text and "does not exclude" not in text
+
+
+def test_groups_that_all_hold_both_classes_have_corrected_intervals_too() -> None:
+    test = split("test", 2)
+    frame = test.frame.copy()
+    frame["group_id"] = [f"g{number % 60}" for number in range(len(frame))]
+    assert frame.groupby("group_id")["label"].nunique().min() == 2
+    metrics = run(
+        None, test.with_frame(frame), point=fixed_point(0.5, "PNEUMONIA", "NORMAL"), test_kind="given", interval="bca"
+    )
+    auroc = metrics["splits"]["test"]["auroc"]
+    assert auroc["low"] < auroc["value"] < auroc["high"]

@@ -284,5 +284,5 @@ def test_operating_point_round_trip(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lacks"):
         OperatingPoint.from_dict({"threshold": 0.5})
     for bad in (float("nan"), float("inf"), None, "0.5"):
-        with pytest.raises(ValueError, match="finite number"):
+        with pytest.raises(ValueError, match="from 0 to 1"):
             OperatingPoint.from_dict({**point.to_dict(), "threshold": bad})

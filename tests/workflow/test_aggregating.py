@@ -36,8 +36,8 @@ def aggregated(source: Path | list[Path], output: Path, **options: Any) -> dict[
     return content
 
 
-def printed(content: dict[str, Any]) -> str:
-    console = Console(file=io.StringIO(), width=220, highlight=False)
+def printed(content: dict[str, Any], width: int = 220) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
     print_aggregate(content, console)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
@@ -119,6 +119,33 @@ def test_a_mixture_of_settings_seeds_and_failures(tmp_path: Path) -> None:
     assert table["model.dropout"].tolist()[:4] == [0.5, 0.5, 0.1, 0.1]
     text = printed(content)
     assert "best on validation" in text and "2 runs left out" in text and "left out: 4: not finished" in text
+
+
+def test_a_promise_that_a_run_broke_is_an_alarm_everywhere(tmp_path: Path) -> None:
+    promises = ({"kept": True, "sentence": "It holds."}, {"kept": False, "sentence": "It missed 9 of 20."}, None)
+    for seed, promise in enumerate(promises):
+        change(fake_run(tmp_path / "m" / str(seed), seed=seed) / "metrics.json", "promise", to=promise)
+    content = aggregated(tmp_path / "m", tmp_path / "out", bootstrap=200)
+    assert [run["promise"] for run in content["runs"]] == list(promises)
+    table = pd.read_csv(tmp_path / "out" / "aggregate.csv", keep_default_na=False)
+    assert table["promise"].tolist() == ["kept", "broken", ""]
+    (alarm,) = (item for item in content["worries"] if item["level"] == "alarm")
+    assert alarm["title"] == "What the threshold promised is not kept: 1" and "It missed 9 of 20." in alarm["text"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<span class="badge bad">broken</span>') == page.count('<span class="badge good">kept</span>') == 1
+    assert alarm["title"] in page
+    text = printed(content)
+    assert f"alarm: {alarm['title']}" in text and "promise kept 1 of 2" in text
+
+
+def test_the_terminal_fits_a_narrow_window(tmp_path: Path) -> None:
+    for number, (dropout, seed) in enumerate([(0.5, 0), (0.5, 1), (0.1, 0), (0.1, 1)]):
+        change(fake_run(tmp_path / "m" / str(number), seed=seed) / "config.yaml", "model", "dropout", to=dropout)
+    content = aggregated(tmp_path / "m", tmp_path / "out", bootstrap=200)
+    lines = [line.rstrip() for line in printed(content, 100).splitlines()]
+    copied = {f"  {item['command']}" for item in content["commands"]}
+    assert copied <= set(lines), "commands stay on one line"
+    assert max(len(line) for line in lines if line not in copied) <= 100
 
 
 def test_validation_chooses_and_test_does_not(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def compared(folders: list[Path], output: Path, **options: Any) -> dict[str, Any
     return content
 
 
-def printed(content: dict[str, Any]) -> str:
-    console = Console(file=io.StringIO(), width=200, highlight=False)
+def printed(content: dict[str, Any], width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
     print_comparison(content, console)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
@@ -119,6 +119,27 @@ def test_more_than_two_are_set_against_the_first_with_adjusted_p(runs: list[Path
     assert_good_page(tmp_path / "out" / "report.html")
     text = printed(content)
     assert "B - A" in text and "C - A" in text
+
+
+def test_a_broken_promise_is_an_alarm(runs: list[Path], tmp_path: Path) -> None:
+    pair = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs[:2]]
+    kept, flags = {"kept": True, "sentence": "It holds."}, {"kept": False, "sentence": "It flags too many."}
+    change(pair[0] / "metrics.json", "promise", to=kept)
+    change(pair[1] / "metrics.json", "promise", to={**kept, "specificity": flags})
+    content = compared(pair, tmp_path / "out")
+    assert content["runs"][0]["promise"] == {"kept": True, "sentence": "It holds."}
+    assert content["runs"][1]["promise"] == {"kept": False, "sentence": "It flags too many."}
+    alarm = content["worries"][0]
+    assert (alarm["level"], alarm["title"]) == ("alarm", "What the threshold promised is not kept: B")
+    page = assert_good_page(tmp_path / "out" / "report.html")
+    assert page.count('<span class="badge bad">broken</span>') == page.count('<span class="badge good">kept</span>') == 1
+    assert alarm["title"] in page and f"alarm: {alarm['title']}" in printed(content)
+
+
+def test_the_terminal_fits_a_narrow_window(runs: list[Path], tmp_path: Path) -> None:
+    text = printed(compared(runs, tmp_path / "out"), 80)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert not re.search(r"[+-]0\.000\b", text)
 
 
 def test_an_ensemble_against_its_run(runs: list[Path], tmp_path: Path) -> None:

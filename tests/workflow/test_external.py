@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import make_chest_xray, write_image
-from tests.workflow.tiny_run import tiny_run
+from tests.workflow.tiny_run import tiny_ensemble, tiny_run
 from workflow.external import external_of, print_external
 from workflow.other_data import classes_in_terms
 
@@ -126,6 +126,32 @@ def test_reports_data_card_and_classes_there_are_written(made: tuple[dict[str, A
     console = Console(record=True, width=250, highlight=False)
     print_external(content, console)
     assert "3 images left out, which this run has seen" in console.export_text()
+
+
+def test_the_mistakes_are_shown_with_heat_maps(made: tuple[dict[str, Any], Path], run: Path) -> None:
+    content, folder = made
+    inside = folder / content["rows"][0]["folder"]
+    shown = json.loads((inside / "figures" / "mistakes" / "mistakes.json").read_text(encoding="utf-8"))
+    test = pd.read_csv(inside / "predictions" / "test.csv").set_index("image_id")
+    sick, flagged = test["label"] == "PNEUMONIA", test["prob_PNEUMONIA"] >= content["rows"][0]["threshold"]
+    wrong = {name for name in test.index if sick[name] != flagged[name]}
+    assert shown and len(shown) == min(12, len(wrong)) and {item["image_id"] for item in shown} <= wrong
+    prepared = {path.name for path in (inside / "figures" / "mistakes").iterdir()}
+    assert {item[key] for item in shown for key in ("file", "heat_map")} < prepared
+    page = (inside / "report.html").read_text(encoding="utf-8")
+    assert "Heat map of the image to its left" in page and f'<span class="id">{shown[0]["image_id"]}' in page
+
+
+def test_an_ensemble_shows_pictures_without_the_map_of_one_network(
+    place: Path, root: Path, run: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    second = tiny_run(tmp_path / "second", root, place / "home", seed=1)
+    pair = tiny_ensemble(tmp_path / "pair", [run, second])
+    out = {"command": "typed", "output": tmp_path / "out", "progress": False, "bootstrap": 50}
+    content, folder = external_of([pair], overrides(place, elsewhere), mapping=MAPPING, **out)  # type: ignore[arg-type]
+    inside = folder / content["rows"][0]["folder"]
+    shown = json.loads((inside / "figures" / "mistakes" / "mistakes.json").read_text(encoding="utf-8"))
+    assert shown and all(item["heat_map"] == "" for item in shown)
 
 
 def test_the_own_data_set_leaves_the_test_images_alone(place: Path, root: Path, run: Path, tmp_path: Path) -> None:

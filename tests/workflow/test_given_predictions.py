@@ -11,6 +11,7 @@ import pytest
 
 from tests.workflow.fake_runs import read
 from workflow.given_predictions import judge_given
+from workflow.records import shown
 
 COMMAND = "python evaluate.py predictions=scores.csv"
 
@@ -35,7 +36,7 @@ def foreign(path: Path, first: int = 0, n: int = 240, **columns: Any) -> Path:
 
 
 def judged(tmp_path: Path, path: Path, **options: Any) -> tuple[dict[str, Any], Path]:
-    options = {"judging": {"bootstrap": 100}, "group_name": "patient", **options}
+    options = {"judging": {"bootstrap": 100}, **options}
     return judge_given(path, command=COMMAND, output=tmp_path / "record", **options)
 
 
@@ -56,11 +57,12 @@ def test_without_validation_the_threshold_is_set_by_hand(tmp_path: Path) -> None
     metrics, folder = judged(tmp_path, path, threshold={"rule": "fixed", "value": 0.3})
     assert metrics["test_kind"] == "given" and list(metrics["splits"]) == ["test"]
     assert metrics["threshold"]["threshold"] == 0.3 and metrics["threshold"]["rule"] == "fixed"
+    assert metrics["group_name"] == "patient", "from its column"
     assert metrics["promise"] is None and metrics["shift"] is None
     assert [row["value"] for row in metrics["splits"]["test"]["by"]["sex"]] == ["f", "m"]
     assert "No validation predictions" in titles(metrics) and "How scores.csv was read" in titles(metrics)
     record = read(folder / "run.json")
-    assert record["source"]["predictions"] == str(path) and record["status"] == "finished"
+    assert record["source"]["predictions"] == shown(path) != str(path) and record["status"] == "finished"
     assert sorted(item.name for item in folder.iterdir()) == [
         "metrics.json",
         "predictions",
@@ -111,6 +113,17 @@ def test_no_threshold_is_chosen_on_the_images_that_are_judged(tmp_path: Path) ->
     path = foreign(tmp_path / "scores.csv")
     assert_refused(tmp_path, path, "threshold.rule=youden", "calibration_share=0.5", threshold={"rule": "youden"})
     assert_refused(tmp_path, path, "threshold.recall=0.9", "validation=FILE.csv", threshold={"recall": 0.9})
+
+
+def test_a_promise_that_was_asked_for_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    path, val = foreign(tmp_path / "scores.csv"), foreign(tmp_path / "val.csv", first=1000)
+    asked: dict[str, Any] = {"validation": val, "threshold": {"recall": 0.99}}
+    words = ("40 positive patients", "at least 299", "threshold.recall=0.927,", "threshold.infeasible=empirical")
+    assert_refused(tmp_path, path, *words, **asked)
+    asked["threshold"]["infeasible"] = "empirical"
+    assert judged(tmp_path, path, **asked)[0]["threshold"]["rule"] == "empirical"
+    unasked, _ = judge_given(path, command=COMMAND, output=tmp_path / "b", validation=val, judging={"bootstrap": 100})
+    assert unasked["threshold"]["fallback_reason"] and unasked["threshold"]["rule"] == "empirical"
 
 
 def test_validation_that_does_not_belong_to_it(tmp_path: Path) -> None:

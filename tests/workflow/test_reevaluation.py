@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from evaluation.predictions import read_predictions
 from evaluation.threshold import choose_operating_point
 from tests.conftest import ROOT
 from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read, write
+from workflow.records import shown
 from workflow.reevaluation import rejudge
 
 COMMAND = "python evaluate.py run=RUN"
@@ -58,7 +61,7 @@ def test_the_same_figures_in_a_folder_of_their_own(run: Path, tmp_path: Path) ->
         assert (folder / name).read_bytes() == (run / name).read_bytes()
     record = read(folder / "run.json")
     assert record["status"] == "finished" and record["command"] == COMMAND and record["kind"] == "judged again"
-    assert record["source"]["run"] == str(run) and record["weights_sha256"] == "weights0"
+    assert record["source"]["run"] == shown(run) and record["weights_sha256"] == "weights0"
     assert record["source"]["test_sha256"] == before["predictions/test.csv"]
     assert read(folder / "threshold.json")["split_sha256"] == "same"
     assert {"Judged again", "The lesions are not known"} <= {item["title"] for item in metrics["worries"]}
@@ -92,6 +95,56 @@ def test_what_is_not_given_stays_as_the_run_has_it(run: Path, tmp_path: Path) ->
     )
     assert metrics["threshold"]["threshold"] == 0.25 and metrics["confidence"] == 0.8
     assert "by hand" in next(item["text"] for item in metrics["worries"] if "re-chosen" in item["title"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"rule": "certified", "recall": 0.999}, ("20 malignant lesions", "at least 2,995", "threshold.recall=0.86,")),
+        ({"rule": "crc", "recall": 0.99}, ("20 malignant lesions", "at least 99", "threshold.recall=0.952,")),
+        ({"min_specificity": 0.99}, ("specificity", "99 %", "threshold.min_specificity=0.")),
+    ],
+)
+def test_what_validation_cannot_promise_is_refused(
+    run: Path, tmp_path: Path, asked: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    options: dict[str, Any] = {"command": COMMAND, "output": tmp_path / "again", "judging": FAST}
+    with pytest.raises(ValueError) as caught:
+        rejudge(run, threshold=asked, **options)
+    for word in (*words, "threshold.infeasible=empirical"):
+        assert word in str(caught.value)
+    assert not (tmp_path / "again").exists()
+    metrics, _ = rejudge(run, threshold={**asked, "infeasible": "empirical"}, **options)
+    point = metrics["threshold"]
+    assert point["rule"] == "empirical" and (point["fallback_reason"] or point["unmet"])
+
+
+def test_the_same_rule_asked_anew_is_no_other_threshold(run: Path, tmp_path: Path) -> None:
+    metrics, _ = rejudge(run, command=COMMAND, output=tmp_path / "again", threshold={"recall": 0.9}, judging=FAST)
+    said = next(item for item in metrics["worries"] if item["title"] == "Judged again")
+    assert "the threshold that the run had fixed" in said["text"]
+    assert "Threshold re-chosen after the test" not in [item["title"] for item in metrics["worries"]]
+
+
+def test_a_record_does_not_show_where_on_the_machine_the_run_lies(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def texts_of(name: str) -> str:
+        metrics, folder = rejudge(
+            run, command=COMMAND, output=tmp_path / name, threshold={"rule": "youden"}, judging=FAST
+        )
+        return json.dumps([metrics["worries"], read(folder / "run.json")["source"]])
+
+    (run / "figures" / "mistakes").mkdir(parents=True)
+    write(run / "figures" / "mistakes" / "mistakes.json", {})
+    assert f".../{tmp_path.name}/run" in texts_of("elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert '"~/run"' in texts_of("home")
+    monkeypatch.chdir(tmp_path)
+    assert '"run": "run"' in texts_of("here")
+    for name in ("elsewhere", "home", "here"):
+        text = (tmp_path / name / "metrics.json").read_text(encoding="utf-8")
+        assert str(tmp_path) not in text + (tmp_path / name / "run.json").read_text(encoding="utf-8")
 
 
 def test_the_test_part_cannot_move_the_threshold(run: Path, tmp_path: Path) -> None:
