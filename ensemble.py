@@ -124,9 +124,10 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print("stopped; nothing was written")
         sys.exit(INTERRUPTED)
+    from evaluation.report_parts import worries_of_folder
     from workflow.ensemble_table import print_ensemble
 
-    print_ensemble(metrics)
+    print_ensemble(metrics, worries=worries_of_folder(folder) if "splits" in metrics else None)
     print(f"\nreport: {short(folder / 'report.html')}\n{RESEARCH_NOTICE}")
 
 

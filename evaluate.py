@@ -16,6 +16,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,21 +42,21 @@ Done = tuple[dict[str, Any], Path, Callable[[dict[str, Any]], None]]
 
 def rejudged(options: Options, command: str) -> Done:
     """``run=RUN``: a record of its own, from the run's predictions."""
-    from evaluation.terminal import print_results
     from workflow.reevaluation import rejudge
 
     _one_run(options)
     given: dict[str, Any] = {"threshold": options.threshold, "judging": options.judging}
-    return *rejudge(options.paths[0], command=command, output=options.output, **given), print_results
+    content, folder = rejudge(options.paths[0], command=command, output=options.output, **given)
+    return content, folder, _printer(folder)
 
 
 def judged_file(options: Options, command: str) -> Done:
     """``predictions=FILE.csv``: the predictions of another tool."""
-    from evaluation.terminal import print_results
     from workflow.given_predictions import judge_given
 
     given: dict[str, Any] = {"threshold": options.threshold, "judging": options.judging, **options.given}
-    return *judge_given(options.paths[0], command=command, output=options.output, **given), print_results
+    content, folder = judge_given(options.paths[0], command=command, output=options.output, **given)
+    return content, folder, _printer(folder)
 
 
 def compared(options: Options, command: str) -> Done:
@@ -105,6 +106,14 @@ ACTIONS: dict[str, Callable[[Options, str], Done]] = {
     ROBUSTNESS: stressed,
     EXTERNAL: tested_elsewhere,
 }
+
+
+def _printer(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Prints a judged folder with the worries of its page."""
+    from evaluation.report_parts import worries_of_folder
+    from evaluation.terminal import print_results
+
+    return partial(print_results, worries=worries_of_folder(folder))
 
 
 def _one_run(options: Options) -> None:

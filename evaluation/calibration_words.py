@@ -78,7 +78,10 @@ def recalibration_hurts(section: Mapping[str, Any]) -> bool:
         section: the calibration part of metrics.json.
     """
     raw, again, _ = _parts(section)
-    return again is not None and bool(faults_of(again)) and _excess(again) > _excess(raw) + 0.01
+    if again is None or not faults_of(again):
+        return False
+    larger = again["ece"]["equal_mass"]["value"] > raw["ece"]["equal_mass"]["value"]
+    return bool(larger and _excess(again) > _excess(raw) + 0.01)
 
 
 def sentence_of(section: Mapping[str, Any], positive: str) -> str:

@@ -250,7 +250,7 @@ def _care(curve: dict[str, Any], calibration: Mapping[str, Any] | None, positive
             f"{percent(cal['rate'], 1)} of the images are {positive})."
         )
     if _no_risks(calibration):
-        text += " So it is left out what the threshold would say a miss costs."
+        text += " What the threshold would say about the cost of a miss is therefore left out."
     return text
 
 
@@ -265,7 +265,9 @@ def _locked_sentence(locked: dict[str, Any] | None, positive: str) -> str:
         else f"one false alarm cost as much as {_times(1.0 / odds, f'missed {positive} image')}"
     )
     gain, other = locked["gain"], "acting on every image" if locked["all"] > 0 else "acting on none"
-    if gain["value"] <= 0:
+    if gain["high"] is not None and gain["high"] < 0:
+        verdict = f"is worse than {other}"
+    elif gain["value"] <= 0:
         verdict = f"is no more useful than {other}"
     elif not locked["certain"]:
         verdict = f"is more useful than {other}, though not beyond chance"

@@ -1,4 +1,4 @@
-"""The page of an external validation: `report.html`, one self-contained file; each run's own report lies beside it."""
+"""The pages of an external validation and of several: `report.html`, one self-contained file."""
 
 from __future__ import annotations
 
@@ -43,4 +43,30 @@ def write_external_page(folder: Path, content: Mapping[str, Any]) -> Path:
         seen=[seen_in_words(row["seen"], content["group_name"]) for row in rows],
     )
     save_figures(figures, folder / "figures")
+    return write_whole(folder / "report.html", page.encode())
+
+
+def write_matrix_page(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Write `report.html` of several external tests.
+
+    Args:
+        folder: where aggregate.json lies. ``content``: of it, as :mod:`workflow.external_matrix` makes it.
+
+    Returns:
+        Path of the page. It needs no network and no other file.
+    """
+    page = render(
+        "report_external_matrix.html.j2",
+        title=content["title"],
+        figures={},
+        eyebrow=("external validation", f"{len(content['source'])} records"),
+        sections=[
+            ("summary", "Result"),
+            ("matrix", "Trained on, tested on"),
+            ("tests", "The tests"),
+            ("method", "How it was done"),
+        ],
+        phantom=content["phantom"],
+        r=content,
+    )
     return write_whole(folder / "report.html", page.encode())

@@ -216,9 +216,9 @@ def _identity(table: Table, roles: Mapping[str, str | None], group_name: str, no
         row = int(np.argmax(unknown))
         shown = repr(groups.iloc[row]) if groups.iloc[row] else "empty"
         table.fail(
-            f"{group} is {shown} in line {table.lines[row]}, and unknown in {plural(int(unknown.sum()), 'line')} in all. Images "
-            f"of unknown {group_name}s may belong together: fill the cells in, remove these lines, or take every image on its own with "
-            "columns.group=none."
+            f"{group} is {shown} in line {table.lines[row]}, and unknown in {plural(int(unknown.sum()), 'line')} in all. "
+            f"Images of unknown {group_name}s may belong together: fill the cells in, remove these lines, or take every image "
+            "on its own with columns.group=none."
         )
     return frame.assign(group_id=groups)
 

@@ -46,10 +46,15 @@ def fit_line(labels: NDArray[np.uint8], z: Floats) -> Line | None:
     """
     if not overlap(labels, z):
         return None
-    positive = labels.astype(np.float64)
-    goals = np.array([[positive.sum(), (positive * z).sum()]])
-    found = newton(np.ones((1, len(z))), z, goals, np.zeros((1, 2)))[0]
-    return Line(float(found[0]), float(found[1])) if np.isfinite(found).all() else None
+    # On a common scale, so that logits that hardly differ, and have a slope of hundreds, take no more steps than others.
+    centre, scale = float(z.mean()), float(z.std())
+    scaled, positive = (z - centre) / scale, labels.astype(np.float64)
+    goals = np.array([[positive.sum(), (positive * scaled).sum()]])
+    found = newton(np.ones((1, len(z))), scaled, goals, np.zeros((1, 2)))[0]
+    if not np.isfinite(found).all():
+        return None
+    slope = float(found[1]) / scale
+    return Line(float(found[0]) - slope * centre, slope)
 
 
 def fit_offset(labels: NDArray[np.uint8], z: Floats) -> float | None:

@@ -74,9 +74,7 @@ def score_table(run: RunFiles) -> dict[str, Any]:
     edges = sorted({*_EDGES, *([cut] if 0.0 < cut < 1.0 else [])})
     named = [f"{edge:g}" if edge in _EDGES else short(edge) for edge in edges]
     held = {name: run.scores[key] for key, name in (("test", "Test"), ("val", "Validation")) if key in run.scores}
-    columns = [
-        np.histogram(part.scores[part.labels == label], edges)[0] for part in held.values() for label in (1, 0)
-    ]
+    columns = [np.histogram(part.scores[part.labels == label], edges)[0] for part in held.values() for label in (1, 0)]
     rows = []
     for number in range(len(edges) - 1):
         counts = [int(column[number]) for column in columns]

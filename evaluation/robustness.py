@@ -84,13 +84,14 @@ def kind_of(kind: str, title: str, meaning: str, cells: Sequence[Mapping[str, An
 
     Returns:
         ``first_drop``: of sensitivity and of specificity, the lowest strength at which it is lower by more than
-        ``NOTABLE_DROP``, or None; ``certain_drop``: the lowest at which the paired interval excludes 0 as well, or None; ``cost``:
-        mean loss over the strengths of ``sensitivity`` and of ``balanced_accuracy`` (of a single class: of what is defined).
+        ``NOTABLE_DROP``, or None; ``certain_drop``: the lowest at which the paired interval excludes 0 as well, or None;
+        ``cost``: mean loss over the strengths of ``sensitivity`` and of ``balanced_accuracy`` (of a single class: of what is
+        defined).
     """
     drops, certain = {}, {}
     for metric in ("sensitivity", "specificity"):
         fallen = [cell for cell in cells if _fell(cell["difference"][metric])]
-        sure = [cell for cell in fallen if _beyond_chance(cell["difference"][metric])]
+        sure = [cell for cell in fallen if beyond_chance(cell["difference"][metric])]
         drops[metric] = int(fallen[0]["strength"]) if fallen else None
         certain[metric] = int(sure[0]["strength"]) if sure else None
     return {
@@ -108,7 +109,7 @@ def _fell(difference: Mapping[str, Any]) -> bool:
     return difference["value"] is not None and difference["value"] < -NOTABLE_DROP
 
 
-def _beyond_chance(difference: Mapping[str, Any]) -> bool:
+def beyond_chance(difference: Mapping[str, Any]) -> bool:
     """Whether the paired interval excludes 0; not where there are too few groups for one."""
     return difference["low"] is not None and (difference["low"] > 0 or difference["high"] < 0)
 
@@ -144,8 +145,9 @@ def findings_of(
     metric = "sensitivity" if missing else "balanced_accuracy"
     worst = max(missing or fragile or kinds, key=lambda item: item["cost"][metric])
     drops = [worst["certain_drop"]["sensitivity"]] if missing else list(worst["certain_drop"].values())
-    strength = min((place for place in drops if place is not None), default=len(worst["cells"]))
-    parts = [_costs_most(clean, worst, strength)]
+    deepest = max(worst["cells"], key=lambda cell: _loss(cell["difference"], metric))
+    strength = min((place for place in drops if place is not None), default=int(deepest["strength"]))
+    parts = [_costs_most(clean, worst, strength)] if fragile or _loss(deepest["difference"], metric) > 0 else []
     if fragile:
         others = [item for item in fragile if item is not worst]
         parts += [_misses(worst, strength, called), _named("Also fragile", others)]
@@ -178,7 +180,7 @@ def _costs_most(clean: Mapping[str, Any], worst: Mapping[str, Any], strength: in
             continue
         verb = "falls" if after["value"] < before["value"] else "rises" if after["value"] > before["value"] else "stays"
         start = f"from {format_interval(before)} to " if verb != "stays" else "at "
-        unsure = verb != "stays" and not _beyond_chance(cell["difference"][metric])
+        unsure = verb != "stays" and not beyond_chance(cell["difference"][metric])
         changes.append(f"{metric} {verb} {start}{format_interval(after)}{' (may be chance)' if unsure else ''}")
     return f"{worst['title']} costs most: at strength {strength} ({cell['parameter']}) {' and '.join(changes)}."
 

@@ -9,7 +9,7 @@ from evaluation.bootstrap import Bootstrap, Resampling, difference_interval
 from evaluation.calibration import calibration_of
 from evaluation.intervals import Interval, format_interval
 from evaluation.predictions import Predictions
-from evaluation.robustness import METRICS, figures_of, resampled_at
+from evaluation.robustness import METRICS, beyond_chance, figures_of, resampled_at
 from evaluation.wording import listed, plural
 
 COMPARED: Final = ("auroc", "sensitivity", "specificity")
@@ -86,8 +86,7 @@ def _sentence(
         difference = differences[metric]
         if difference["value"] is None or difference["low"] is None:
             continue
-        certain = difference["low"] > 0 or difference["high"] < 0
-        if certain and abs(difference["value"]) >= _SMALLEST:
+        if beyond_chance(difference) and abs(difference["value"]) >= _SMALLEST:
             verb = "falls" if difference["value"] < 0 else "rises"
             moved.append(
                 f"{_NAMES[metric]} {verb} from {format_interval(here[metric])} to {format_interval(there[metric])}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from conf.output import short
+from evaluation.ensembles import headline
+from evaluation.threshold import OperatingPoint
+from workflow.intact import object_in, require_unchanged, undamaged
 from workflow.members import Member, read_member
 
 DEPTH: Final = 4
@@ -50,7 +52,8 @@ def read(folders: Sequence[Path]) -> tuple[list[Member], list[dict[str, str]]]:
     members, left_out = [], []
     for folder in folders:
         try:
-            members.append(_member(folder))
+            with undamaged(folder):
+                members.append(_member(folder))
         except ValueError as error:
             reason = str(error).removeprefix(f"{short(folder)}: ")
             left_out.append({"run": short(folder), "name": "", "reason": reason})
@@ -70,10 +73,7 @@ def _member(folder: Path) -> Member:
     Raises:
         ValueError: if it is none, or something else (an ensemble, a record of evaluate.py).
     """
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"run.json cannot be read ({error})") from error
+    record = object_in(folder / "run.json", "")
     if record.get("members") or not (folder / "config.yaml").is_file():
         raise ValueError("not a single run (no config.yaml); set it against one with python evaluate.py compare=[A,B]")
     if record.get("status") != "finished":
@@ -81,6 +81,15 @@ def _member(folder: Path) -> Member:
     member = read_member(folder)
     if not {"val", "test"} <= set(member.metrics.get("splits", {})):
         raise ValueError("metrics.json has no validation and test part")
+    metrics = member.metrics
+    metrics["bootstrap"]["resamples"], metrics["confidence"], metrics["positive_class"], metrics["group_name"]
+    OperatingPoint.from_dict(metrics["threshold"])
+    for part in (
+        "val",
+        "test",
+    ):  # what is there must be what was judged: one spoilt run must not end or colour the whole
+        headline(metrics["splits"][part])
+        require_unchanged(folder / "predictions" / f"{part}.csv", member.predictions(part), metrics["splits"][part])
     return member
 
 

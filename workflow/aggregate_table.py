@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from evaluation.aggregate_page import TILES
+from workflow.external_matrix import KIND, print_matrix
 from workflow.robustness_table import print_table, stacked
 
 _NAME_WIDTH: Final = 30
@@ -22,6 +23,9 @@ def print_aggregate(content: dict[str, Any], console: Console | None = None) -> 
         content: of :func:`workflow.aggregating.aggregate_runs`. ``console``: where to; the terminal if None.
     """
     console = console or Console(highlight=False)
+    if content["kind"] == KIND:
+        print_matrix(content, console)
+        return
     console.print()
     print_table(_table(content), console)
     console.print(f"\n[bold]{escape(content['headline'])}[/bold]")
@@ -61,7 +65,9 @@ def _promises(content: dict[str, Any], row: dict[str, Any]) -> list[str]:
     kept = sum(promise["kept"] for promise in own)
     if not own:
         return []
-    return [f"promise kept {kept} of {len(own)}" if kept == len(own) else f"[bold]promise kept {kept} of {len(own)}[/bold]"]
+    return [
+        f"promise kept {kept} of {len(own)}" if kept == len(own) else f"[bold]promise kept {kept} of {len(own)}[/bold]"
+    ]
 
 
 def _runs(row: dict[str, Any]) -> str:

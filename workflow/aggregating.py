@@ -22,6 +22,7 @@ from workflow.aggregate_sources import find, read, require_one_question
 from workflow.aggregate_table import print_aggregate
 from workflow.aggregate_words import commands_of, headline_of, table_of, worries_of
 from workflow.ensembles import require_new, whole_folder
+from workflow.external_matrix import is_external, matrix_of
 from workflow.judged_folder import promised
 from workflow.members import Member
 
@@ -48,7 +49,8 @@ def aggregate_runs(
     """Bring the runs of a multirun, or several of them, into one table.
 
     Args:
-        source: a folder with runs in it, or a list of runs and such folders.
+        source: a folder with runs in it, or a list of runs and such folders; or external tests, which become one matrix
+            (:mod:`workflow.external_matrix`).
         command: as it was typed. ``output``: folder that is made; None: ``evaluations/<task>/<date_time>``.
         bootstrap: resamples. ``confidence``: of the intervals. ``interval``: how they are read off. None: as in the first run.
 
@@ -60,7 +62,14 @@ def aggregate_runs(
     Raises:
         ValueError: no finished run, or runs of different tasks; says what to do.
     """
-    found = find([source] if isinstance(source, Path) else list(source))
+    sources = [source] if isinstance(source, Path) else list(source)
+    if is_external(sources):
+        if any(given is not None for given in (bootstrap, confidence, interval)):
+            raise ValueError(
+                "aggregate: of external tests the figures are read as they are; leave bootstrap, confidence and interval."
+            )
+        return matrix_of(sources, command=command, output=output)
+    found = find(sources)
     members, left_out = read(found)
     require_one_question(members)
     settings = configurations([member.config for member in members])
@@ -75,7 +84,7 @@ def aggregate_runs(
     content = {
         **_facts(members, settings, how, command),
         "root": short(root),
-        "source": [short(path) for path in ([source] if isinstance(source, Path) else source)],
+        "source": [short(path) for path in sources],
         "figures": figures,
         "runs": _runs(members, settings, root),
         "left_out": left_out,

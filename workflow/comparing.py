@@ -285,7 +285,9 @@ def print_comparison(content: dict[str, Any], console: Console | None = None) ->
     console.print(f"\n[bold]{escape(content['headline'])}[/bold]\n")
     for run in content["runs"]:
         cut = "thresholds of the folds" if run["threshold"] is None else f"threshold {run['threshold']:.4g}"
-        kept = "" if run["promise"] is None else f", promise {'kept' if run['promise']['kept'] else '[bold]broken[/bold]'}"
+        kept = (
+            "" if run["promise"] is None else f", promise {'kept' if run['promise']['kept'] else '[bold]broken[/bold]'}"
+        )
         console.print(f"[bold]{run['letter']}[/bold]  {escape(run['name'])} ({cut}, {escape(run['rule'])}{kept})")
     for pair in content["pairs"]:
         console.print()

@@ -11,18 +11,22 @@ from rich.table import Table
 from evaluation.ensembles import PAIRED
 from evaluation.intervals import format_interval
 from evaluation.terminal import print_results
+from evaluation.wording import Worry
 
 
-def print_ensemble(metrics: dict[str, Any], console: Console | None = None) -> None:
+def print_ensemble(
+    metrics: dict[str, Any], console: Console | None = None, *, worries: list[Worry] | None = None
+) -> None:
     """Print what metrics.json of an ensemble says.
 
     Args:
         metrics: the content of metrics.json.
+        worries: those of the page; by default those of the metrics alone.
         console: where to; the terminal if None.
     """
     console = console or Console(highlight=False)
     if "splits" in metrics:
-        print_results(metrics, console)
+        print_results(metrics, console, worries=worries)
     else:
         console.print()
         for item in metrics["worries"]:

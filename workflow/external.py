@@ -234,6 +234,7 @@ def _row(
     return {
         "name": name,
         "run": shown(scorer.run),
+        "weights_sha256": ", ".join(part.description["weights_sha256"] for part in scorer.networks),
         "trained_on": _trained_on(scorer),
         "threshold": scorer.point.threshold,
         "rule": scorer.point.rule,

@@ -16,6 +16,7 @@ from evaluation.summary import SCHEMA
 from evaluation.threshold import choose_operating_point
 from evaluation.wording import LEAKY, percent, plural, worry
 from workflow.ensembles import compared_members, judged, judged_as, with_worries
+from workflow.judged_ensemble import APPROXIMATE
 from workflow.members import Member
 from workflow.official_test import (
     OfficialTest,
@@ -138,11 +139,7 @@ def _worries_of_folds(
     )
     found = [worry("note", f"Mean of {len(members)} folds", text)]
     if rule == "certified":
-        text = (
-            "The certified rule was used on out-of-fold scores of single networks, while the threshold is used on the mean of "
-            "their scores, which is less extreme. Its guarantee does not carry over exactly; read the recall on test."
-        )
-        found.append(worry("caution", "The recall is certified approximately only", text))
+        found.append(APPROXIMATE)
     if official.left_out:
         text = (
             f"{plural(official.left_out, 'image')} of the official test part are not judged: their {group_name} is among the "

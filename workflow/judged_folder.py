@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +12,12 @@ import numpy as np
 
 from conf.output import short
 from evaluation.decided import Decided, decide
-from evaluation.predictions import Predictions, read_predictions
+from evaluation.predictions import Predictions, positive_classes, read_predictions
+from evaluation.threshold import OperatingPoint
 from evaluation.wording import Worry, listed, plural, worry
+from workflow.intact import object_in, require_same_threshold, require_unchanged, undamaged
 
+_AGAIN: Final = ". Train or judge the run again."
 CROSS_VALIDATION: Final = "out_of_fold"
 
 
@@ -86,11 +88,8 @@ class JudgedFolder:
             ValueError: the predictions are not those that were judged.
         """
         held = self.predictions(self.test_part)
-        if len(held) != self.summary["n"]:
-            raise ValueError(
-                f"{short(self.folder)}: predictions/{self.test_part}.csv has {len(held):,} rows, but {self.summary['n']:,} "
-                "images were judged (metrics.json). Restore the file, or judge it again: python evaluate.py predictions=FILE.csv"
-            )
+        with undamaged(self.folder):
+            require_unchanged(self.path(self.test_part), held, self.summary)
         if self.threshold is not None:
             return decide(held, self.threshold)
         cut = np.asarray(self.summary["at_threshold"]["thresholds"], dtype=np.float64)
@@ -140,7 +139,7 @@ def read_judged(folder: Path, key: str = "compare") -> JudgedFolder:
     """
     if not folder.is_dir():
         raise ValueError(f"{key}: {folder}: there is no such folder.")
-    record = _json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    record = object_in(folder / "run.json", _AGAIN) if (folder / "run.json").is_file() else {}
     if record.get("status", "finished") != "finished":
         raise ValueError(
             f"{key}: {short(folder)}: this run is not finished (status {record['status']}). Finish it with "
@@ -151,20 +150,28 @@ def read_judged(folder: Path, key: str = "compare") -> JudgedFolder:
             f"{key}: {short(folder)}: metrics.json is missing, so nothing was judged here. Give the folder of a finished run, "
             "of an ensemble, or of a record of evaluate.py."
         )
-    found = JudgedFolder(folder, _json(folder / "metrics.json"), record)
+    found = JudgedFolder(folder, object_in(folder / "metrics.json", _AGAIN), record)
     needed = ("classes", "positive", "positive_class", "negative_class", "threshold", "model", "task", "bootstrap")
     lacking = [name for name in needed if name not in found.metrics]
     if lacking or not {"splits", "pooled"} & set(found.metrics):
         raise ValueError(
             f"{folder / 'metrics.json'} is no judged run ({', '.join(lacking) or 'splits'} missing). Judge it again."
         )
+    with undamaged(folder):
+        _require_fields(found)
+        require_same_threshold(folder, found.metrics)
     if not found.has(found.test_part):
         raise ValueError(f"{key}: {short(folder)}: predictions/{found.test_part}.csv is missing. Judge the run again.")
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}). Train or judge the run again.") from error
+def _require_fields(found: JudgedFolder) -> None:
+    """Touch what every reader takes from the files, so that a gap is found before anything is computed."""
+    metrics, summary = found.metrics, found.summary
+    positive_classes(list(metrics["classes"]), metrics["positive"])
+    OperatingPoint.from_dict(metrics["threshold"])
+    metrics["bootstrap"]["resamples"], metrics["bootstrap"]["seed"], metrics["confidence"], metrics["worries"]
+    for split in metrics.get("splits", {"pooled": summary}).values():
+        split["n"] + split["n_positive"], split["auroc"]["value"], split["brier"]["value"]
+        split["at_threshold"]["tp"] + split["at_threshold"]["fp"]
+    (found.record.get("seeds") or {}).get("seed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from evaluation.report import write_report
 from evaluation.threshold import Infeasible, OperatingPoint, choose_operating_point
 from evaluation.wording import Worry
 from workflow.ensembles import require_new, with_worries
+from workflow.intact import object_in
 
 PACKAGES: Final = ("numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 JUDGING: Final = ("bootstrap", "confidence", "interval", "prevalences")
@@ -69,7 +69,7 @@ def point_asked_for(val: Predictions, asked: Mapping[str, Any], **arguments: Any
         return choose_operating_point(val, **arguments)
     except Infeasible as error:
         raise ValueError(
-            f"{error} Or add threshold.infeasible=empirical: the threshold then comes without this promise, and the record says so."
+            f"{error} Or add threshold.infeasible=empirical: the threshold is then without this promise, and the record says so."
         ) from error
 
 
@@ -139,12 +139,14 @@ def write_record(
         if not (folder / "predictions" / f"{name}.csv").is_file():
             write_predictions(folder / "predictions" / f"{name}.csv", predictions.frame)
     metrics = with_worries(metrics, list(worries))
-    advance = (metrics.get("promise") or {}).get("advance")
+    promise = metrics.get("promise") or {}
+    # What the rule leads to expect was said in advance only where nobody had seen the test part by then.
+    expected = "expectation" if "expectation" in promise else "advance"
     content = {
         "title": metrics["title"],
         "notice": RESEARCH_NOTICE,
         **point.to_dict(),
-        "advance": advance,
+        expected: promise.get(expected),
         **(locked or {}),
     }
     write_json(content, folder / "threshold.json")
@@ -165,10 +167,7 @@ def read_json(path: Path, meaning: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing, so {meaning}.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}), so {meaning}.") from error
+    return object_in(path, f", so {meaning}.")
 
 
 def _version(package: str) -> str | None:

@@ -12,15 +12,18 @@ import yaml
 from conf.output import short
 from datamodules.card import worries_of_data
 from evaluation.baseline_table import Pair
-from evaluation.ensembles import further_columns
+from evaluation.ensembles import approximate, further_columns
+from evaluation.pages import write_whole
 from evaluation.predictions import Predictions
 from evaluation.recalibration import Calibrator
-from evaluation.summary import evaluate_run
-from evaluation.threshold import OperatingPoint, fixed_point
+from evaluation.summary import SCHEMA, evaluate_run
+from evaluation.threshold import OperatingPoint, choose_operating_point, fixed_point
 from evaluation.wording import Worry, worry
 from evaluation.wording import short as score
 from workflow.ensembles import whole_folder
+from workflow.intact import require_unchanged, undamaged
 from workflow.judged_folder import JudgedFolder, read_judged
+from workflow.judged_ensemble import ensemble_parts, ensemble_worries, folds_of
 from workflow.records import (
     copy_of,
     digest_of,
@@ -102,15 +105,18 @@ def rejudge(
     Raises:
         ValueError: with a message for the user.
     """
-    begun, source = started(), read_source(run)
-    changes = dict(threshold or {})
-    parts = _parts(source)
-    point = rechosen(source, parts.get("val"), changes) if changes else point_of(source)
-    metrics = judged_again(source, parts, point, judging or {})
+    begun, changes = started(), dict(threshold or {})
+    with undamaged(run):
+        source = read_source(run)
+        parts, data_worries, how = _parts(source), _data_worries(run), judging_of(judging or {}, _stored(source))
+        config = _config(run, changes)
+    point = rechosen(source, parts.get("val"), changes) if changes else _as_it_was(source, parts.get("val"))
+    metrics = _without_advance(judged_again(source, parts, point, how), source, point)
     output = folder_for(str(source.metrics["task"]), output)
     with whole_folder(output) as folder:
         copied = copy_of(run, folder, [*COPIED, *(f"predictions/{path.name}" for path in _files(run))])
-        _copy_config(run, folder, changes)
+        if config:
+            write_whole(folder / "config.yaml", config)
         gallery = _gallery(source, point, folder)
         facts: dict[str, Any] = {key: source.record[key] for key in _RUN_FACTS if key in source.record}
         facts |= {
@@ -129,7 +135,7 @@ def rejudge(
             },
         }
         locked = {key: source.record[key] for key in _KEPT if key in source.record}
-        worries = [_again(source, point), *gallery, *_data_worries(run)]
+        worries = [_again(source, point), *_unlocked(run), *ensemble_worries(source, point), *gallery, *data_worries]
         record = light_record(metrics["title"], command, begun, **facts)
         metrics = write_record(folder, metrics, point, record, {}, worries, locked)
     return metrics, output
@@ -151,41 +157,84 @@ def rechosen(source: JudgedFolder, val: Predictions | None, changes: Mapping[str
         return fixed_point(
             changes["value"], before.positive_class, before.negative_class, group_score=before.group_score
         )
-    group_name = str(source.metrics.get("group_name", "group"))
+    group_name = _group_name(source)
     optimistic = before.selection_optimistic
-    return point_asked_for(
+    point = point_asked_for(
         val, changes, **before.rule_arguments(), group_name=group_name, selection_optimistic=optimistic
     )
+    return approximate(point, folds_of(source), group_name) if folds_of(source) else point
 
 
 def judged_again(
-    source: JudgedFolder, parts: Mapping[str, Predictions], point: OperatingPoint, judging: Mapping[str, Any]
+    source: JudgedFolder, parts: Mapping[str, Predictions], point: OperatingPoint, how: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """metrics.json of this version, from the predictions of a run of this or an earlier one."""
+    """metrics.json of this version, from the predictions of a run of this or an earlier one; ``how``: the intervals."""
     m = source.metrics
-    stored = {"bootstrap": m["bootstrap"]["resamples"], "confidence": m["confidence"], "seed": m["bootstrap"]["seed"]}
-    if m["bootstrap"].get("method") in ("percentile", "bca"):
-        stored["interval"] = m["bootstrap"]["method"]
     val, test = parts.get("val"), parts["test"]
     there = [name for name in further_columns(test) if val is None or name in val.frame]
-    return evaluate_run(
+    beta = float(m.get("beta", point.beta)) if point.beta == point_of(source).beta else point.beta
+    with undamaged(source.folder):
+        baselines = baselines_of(source) if val is not None else {}
+        domain_aucs = (m.get("shift") or {}).get("domain_auc") or {}
+        calibrator = _calibrator(source.folder)
+    metrics = evaluate_run(
         val,
         test,
         point,
-        baselines=baselines_of(source) if val is not None else {},
-        domain_aucs=(m.get("shift") or {}).get("domain_auc") or {},
+        baselines=baselines,
+        domain_aucs=domain_aucs,
         title=m["title"],
         task=m["task"],
         model=m["model"],
         phantom=bool(m["phantom"]),
-        group_name=m.get("group_name", "group"),
+        group_name=_group_name(source),
         subgroup_columns=there,
         test_kind=m.get("test_kind") or "official",
         leak=m.get("leak"),
-        beta=point.beta,
-        calibrator=_calibrator(source.folder),
-        **judging_of(judging, stored),
+        beta=beta,
+        calibrator=calibrator,
+        **how,
     )
+    return metrics | ensemble_parts(source, metrics)
+
+
+def _group_name(source: JudgedFolder) -> str:
+    return str(source.metrics.get("group_name", "group"))
+
+
+def _stored(source: JudgedFolder) -> dict[str, Any]:
+    """How the source made its intervals, and the prevalences that it states PPV and NPV at."""
+    m = source.metrics
+    stored = {"bootstrap": m["bootstrap"]["resamples"], "confidence": m["confidence"], "seed": m["bootstrap"]["seed"]}
+    if m["bootstrap"].get("method") in ("percentile", "bca"):
+        stored["interval"] = m["bootstrap"]["method"]
+    rows = source.summary["at_threshold"].get("prevalence")
+    return stored if rows is None else {**stored, "prevalences": [row["prevalence"] for row in rows]}
+
+
+def _as_it_was(source: JudgedFolder, val: Predictions | None) -> OperatingPoint:
+    """The stored operating point; of an earlier version with a row of the price for every rule of this one."""
+    point = point_of(source)
+    if val is None or source.metrics.get("schema", 1) >= SCHEMA:
+        return point
+    group_name = _group_name(source)
+    anew = choose_operating_point(val, **point.rule_arguments(), group_name=group_name)
+    anew = approximate(anew, folds_of(source), group_name) if folds_of(source) else anew
+    return replace(point, price=anew.price)
+
+
+def _without_advance(metrics: dict[str, Any], source: JudgedFolder, point: OperatingPoint) -> dict[str, Any]:
+    """What the rule leads to expect of test counts as said in advance only where it was: before test was scored."""
+    promise = metrics["promise"]
+    said = "advance" in (source.metrics.get("promise") or {}) and _decides_alike(point, point_of(source))
+    if promise is not None and not said:
+        metrics["promise"] = {("expectation" if key == "advance" else key): held for key, held in promise.items()}
+    return metrics
+
+
+def _decides_alike(point: OperatingPoint, before: OperatingPoint) -> bool:
+    plain: dict[str, Any] = {"price": (), "statement": "", "infeasible": ""}  # nothing of the point itself
+    return replace(point, **plain) == replace(before, **plain)
 
 
 def _calibrator(run: Path) -> Calibrator | None:
@@ -198,12 +247,7 @@ def _parts(source: JudgedFolder) -> dict[str, Predictions]:
     """The predictions of each split, which must still be those that were judged."""
     parts = {name: source.predictions(name) for name in source.metrics["splits"]}
     for name, predictions in parts.items():
-        split = source.metrics["splits"][name]
-        if (len(predictions), int(predictions.labels.sum())) != (split["n"], split["n_positive"]):
-            raise ValueError(
-                f"{source.folder / 'predictions' / name}.csv holds {len(predictions)} images, {int(predictions.labels.sum())} of "
-                f"them positive; metrics.json counted {split['n']} and {split['n_positive']}. The file was changed since."
-            )
+        require_unchanged(source.path(name), predictions, source.metrics["splits"][name])
     return parts
 
 
@@ -211,14 +255,30 @@ def _files(run: Path) -> list[Path]:
     return sorted((run / "predictions").glob("*.csv"))
 
 
-def _copy_config(run: Path, folder: Path, changes: Mapping[str, Any]) -> None:
+def _config(run: Path, changes: Mapping[str, Any]) -> bytes | None:
     """config.yaml of the run, with the rule that was used here, so that the report does not name another one."""
-    copied = copy_of(run, folder, ["config.yaml"])
-    if not copied or not changes:
-        return
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    config["threshold"] = {**config.get("threshold", {}), **changes}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    path = run / "config.yaml"
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    config = yaml.safe_load(content)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no configuration of a run. Restore it, or train the run again.")
+    if not changes:
+        return content
+    config["threshold"] = {**(config.get("threshold") or {}), **changes}
+    return yaml.safe_dump(config, sort_keys=False).encode()
+
+
+def _unlocked(run: Path) -> list[Worry]:
+    """A note where the folder has no threshold.json."""
+    if (run / "threshold.json").is_file():
+        return []
+    text = (
+        f"{shown(run)} has no threshold.json, which is written before test is scored. The operating point is that of "
+        "metrics.json; nothing shows that it was fixed first."
+    )
+    return [worry("caution", "No locked threshold", text)]
 
 
 def _gallery(source: JudgedFolder, point: OperatingPoint, folder: Path) -> list[Worry]:
@@ -244,8 +304,7 @@ def _data_worries(run: Path) -> list[Worry]:
 def _again(source: JudgedFolder, point: OperatingPoint) -> Worry:
     """What this record is, and what to bear in mind where the threshold is another one."""
     start = f"Made from the predictions of {shown(source.folder)}"
-    plain: dict[str, Any] = {"price": (), "statement": "", "infeasible": ""}  # nothing of the point itself
-    if replace(point, **plain) == replace(point_of(source), **plain):
+    if _decides_alike(point, point_of(source)):
         return worry("note", "Judged again", f"{start}, at the threshold that the run had fixed.")
     before = point_of(source)
     if point.threshold == before.threshold:

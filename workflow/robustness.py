@@ -25,7 +25,7 @@ from evaluation.robustness_page import write_robustness_page
 from explain.corruptions import MEANING, STRENGTHS, TITLES, corrupt, kinds_for, parameter_text
 from workflow.ensembles import whole_folder
 from workflow.own_data import own_data
-from workflow.records import folder_for
+from workflow.records import folder_for, shown
 from workflow.robustness_table import print_robustness
 from workflow.scoring import Scorer, load_scorer
 
@@ -185,7 +185,7 @@ def _facts(scorer: Scorer, prepared: PreparedData, command: str) -> dict[str, An
         "title": f"Robustness of {scorer.name}: {task['title']}",
         "notice": RESEARCH_NOTICE,
         "command": command,
-        "run": str(scorer.run.resolve()),
+        "run": shown(scorer.run),
         "made": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "version": record.get("version"),
         "phantom": prepared.phantom,
@@ -243,11 +243,11 @@ def _examples(
     # The median of those found: neither a textbook case nor a borderline one.
     row = int(chosen[np.argsort(clean.scores[chosen], kind="stable")[len(chosen) // 2]])
     image, number = np.asarray(prepared.pixels[rows[row]])[None], [int(rows[row])]
-    shown = {
+    pictures = {
         kind: [_picture(corrupt(image, kind, strength, seed, numbers=number)[0]) for strength in (0, *STRENGTHS)]
         for kind in kinds
     }
-    return {"image_id": str(clean.frame["image_id"].iloc[row]), "kinds": shown}
+    return {"image_id": str(clean.frame["image_id"].iloc[row]), "kinds": pictures}
 
 
 def _picture(image: NDArray[np.uint8]) -> str:

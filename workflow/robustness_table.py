@@ -55,7 +55,10 @@ def robustness_table(content: dict[str, Any]) -> Table:
             _value(cells[strength][name]["value"]) for strength in _SHOWN for name in ("sensitivity", "specificity")
         ]
         table.add_row(
-            escape(item["title"]), *values, _value(cells[_SHOWN[-1]]["auroc"]["value"]), _drops_from(item, "sensitivity")
+            escape(item["title"]),
+            *values,
+            _value(cells[_SHOWN[-1]]["auroc"]["value"]),
+            _drops_from(item, "sensitivity"),
         )
     return table
 

@@ -213,7 +213,9 @@ def test_scores_that_are_far_from_risks_are_said_to_be_and_the_threshold_names_n
     curve = curve_of(far, calibration=section)
     assert curve["locked"] is None and not curve["hurts"]
     assert "Read it with care: on test these scores are too high" in curve["sentence"]
-    assert "stands for" not in curve["sentence"] and "left out what the threshold would say" in curve["sentence"]
+    assert (
+        "stands for" not in curve["sentence"] and "about the cost of a miss is therefore left out" in curve["sentence"]
+    )
 
 
 def test_recalibration_that_makes_scores_worse_is_not_used() -> None:

@@ -84,3 +84,14 @@ def test_a_resample_without_overlap_is_marked() -> None:
     assert np.isfinite(found[0]).all()
     assert np.isnan(found[1:, :2]).all()
     assert np.isfinite(found[1:3, 2]).all() and np.isnan(found[3, 2])
+
+
+def test_logits_that_hardly_differ_have_their_steep_line() -> None:
+    rng = np.random.default_rng(3)
+    z = rng.normal(0.3, 0.01, 400)
+    labels = (rng.random(400) < expit(200.0 * (z - 0.3))).astype(np.uint8)
+    line = fit_line(labels, z)
+    assert line is not None and 120.0 < line.slope < 300.0
+    # The likelihood is flat there: the residuals add up to zero, alone and weighted by z.
+    left = labels - expit(line.intercept + line.slope * z)
+    assert left.sum() == pytest.approx(0.0, abs=1e-6) and (left * z).sum() == pytest.approx(0.0, abs=1e-6)

@@ -152,3 +152,6 @@ def test_the_terminal_says_what_is_not_cleared(tmp_path: Path) -> None:
     said = {line.split("  ")[0]: line for line in lines[start + 2 : start + 6]}
     assert list(said) == ["cnn", "constant answer", "thumbnails", "HOG and SVM"]
     assert [name for name, line in said.items() if "not cleared" in line] == ["HOG and SVM"]
+    metrics["baselines"][-1]["difference"]["auroc"] |= {"value": -0.2, "low": -0.3, "high": -0.1}
+    print_results(metrics, console)
+    assert re.search(r"HOG and SVM .* worse$", console.export_text(), re.M)

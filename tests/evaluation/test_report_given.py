@@ -74,7 +74,9 @@ def test_predictions_without_validation_read_naturally(tmp_path: Path) -> None:
     text = text_of(page)
     assert json.loads((tmp_path / "metrics.json").read_text())["threshold"]["statement"] in text
     assert text.count("at 0.5") and "False negatives before and after" not in text
-    assert "No validation predictions were given, so no simpler method was scored" in text
+    assert "A simpler method has to see the images, and predictions in a file come without them" in text
+    assert "so no simpler method" not in text and "locked" not in text_of(page.split('<section id="curves"')[0])
+    assert "<dt>Balanced accuracy</dt>" in page and "<dt>Accuracy</dt>" not in page
     assert 'id="shift"' not in page and "Validation" not in text_of(page.split('<section id="results"')[1])[:3000]
     for gone in ("training", "mistakes", "audit", "data"):
         assert f'<section id="{gone}"' not in page

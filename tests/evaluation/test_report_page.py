@@ -87,7 +87,10 @@ def test_motion_print_and_phones_are_provided_for() -> None:
     assert "prefers-reduced-motion: no-preference" in CSS
     assert re.search(r"@media print \{.*nav, \.skip \{ display: none; \}", CSS, re.S)
     assert re.search(r"@media \(max-width: 640px\) \{\s*nav\.wide \{ display: none; \}", CSS)
-    assert re.search(r"\.scroll \{ overflow-x: auto;", CSS)
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto;", CSS)
+    # A caption has the width of the window on its table and stays while the table is scrolled.
+    assert re.search(r"\.scroll \{ container-type: inline-size;", CSS)
+    assert re.search(r"caption \{ position: sticky; left: 0; width: 100cqi;", CSS)
 
 
 def test_headings_never_jump_and_landmarks_are_named(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def test_numbers_as_people_write_them() -> None:
     assert value_of(interval(0.9)) == "0.900" and range_of(interval(0.9)) == "0.870\u20130.930"
     assert range_of(interval(None)) == "" and range_of(interval(0.0)) == "\u22120.030 to 0.030"
     assert difference(interval(-0.418)) == "\u22120.418" and difference(interval(None)) == "\u2013"
+    assert difference(interval(-0.0001)) == difference(interval(0.0001)) == "0.000"
+    assert difference_range(interval(0.03)) == "0.000 to +0.060"
     assert difference_range(interval(0.1)) == "+0.070 to +0.130"
     assert [seconds(value) for value in (None, 2.25, 217.0, 7500.0)] == ["\u2013", "2.2 s", "3 min 37 s", "2 h 05 min"]
     assert moment("2026-11-21T08:15:41+00:00") == "21 November 2026, 08:15 UTC" and moment("soon") == "soon"

@@ -141,6 +141,7 @@ def test_a_drop_that_may_be_chance_is_not_called_fragile() -> None:
         "No corruption lowers sensitivity or specificity by more than 0.05 beyond chance. Lower, but it may be chance: fog."
     )
     assert "to 0.500 (0.000-1.000) (may be chance)" in alone["sentence"]
+    assert "costs most" not in findings_of(figures, [with_drops("Sun", [drop_of(0.01, 0.02)] * 3)], CALLED)["sentence"]
     content = {**robustness_content(), "kinds": [chance, sure, calm], "findings": found}
     clean_auroc = {"clean": {**figures, "auroc": whole}}
     for kind in content["kinds"]:
@@ -258,6 +259,7 @@ def test_the_robustness_page_holds_figure_tables_and_pictures(tmp_path: Path) ->
     page = write_robustness_page(tmp_path, robustness_content(), examples).read_text(encoding="utf-8")
     assert_self_contained(page)
     assert page.count("<img ") == 6 and page.count('alt="') == 6 and "&lt;Fog&gt;" in page and "<Fog>" not in page
+    assert "in sensitivity or specificity, beyond chance</span>" in page
     assert "Phantom data - Robustness of cnn" in page and 'role="img"' in page
     assert (tmp_path / "figures" / "robustness.svg").is_file()
 

@@ -347,11 +347,11 @@ def test_a_threshold_set_by_hand_is_not_called_locked() -> None:
     """And nothing is read into it where the scores are far from risks."""
     test = split("test", 2)
     risks = fit_calibrator(test).scores(test.scores)
-    risky = Predictions(test.frame.assign(prob_PNEUMONIA=risks, prob_NORMAL=1.0 - risks), CLASSES, "PNEUMONIA")
+    held = (test.frame.assign(prob_PNEUMONIA=p, prob_NORMAL=1.0 - p) for p in (risks, (1.0 + risks) / 2))
+    good, far = (Predictions(frame, CLASSES, "PNEUMONIA") for frame in held)
     point = fixed_point(0.5, test.positive_class, test.negative_class)
     for kind, name in (("given", "threshold"), ("external", "locked")):
-        assert run(None, risky, point=point, test_kind=kind)["decision_curve"]["locked"]["name"] == name
-    far = Predictions(test.frame.assign(prob_PNEUMONIA=risks**4, prob_NORMAL=1.0 - risks**4), CLASSES, "PNEUMONIA")
+        assert run(None, good, point=point, test_kind=kind)["decision_curve"]["locked"]["name"] == name
     metrics = run(None, far, point=point, test_kind="given")
     assert metrics["calibration"]["worry"]["level"] == "caution" and metrics["decision_curve"]["locked"] is None
 

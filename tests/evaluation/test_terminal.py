@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from evaluation.report_parts import worries_of_folder
 from evaluation.terminal import print_results
 
 
 def figure(value: float | None) -> dict[str, Any]:
-    none = value is None
-    return {"value": value, "low": None if none else value - 0.01, "high": None if none else value + 0.01}
+    low, high = (None, None) if value is None else (value - 0.01, value + 0.01)
+    return {"value": value, "low": low, "high": high}
 
 
 def point(value: float) -> dict[str, Any]:
@@ -92,3 +95,29 @@ def test_a_leaky_split_is_told_first_and_once() -> None:
     assert text.strip().startswith("alarm: LEAKY split")
     assert text.count("Too good.") == 1 and "official test part, LEAKY" in text
     assert "alarm: A title" in text
+
+
+def test_without_validation_nothing_is_called_locked() -> None:
+    given = metrics(None) | {"test_kind": "given", "leak": None}
+    given["splits"] = {"test": given["splits"]["test"]}
+    console = Console(width=100, record=True, highlight=False, file=io.StringIO())
+    print_results(given, console)
+    text = console.export_text()
+    assert "locked" not in text and "validation" not in text.split("price of recall")[0] and "test" in text
+    assert "test (locked)" in printed(None)
+
+
+def test_worries_are_those_of_the_page_in_its_order(tmp_path: Path) -> None:
+    held = metrics(None)
+    held["worries"] = [{"level": "note", "title": "A note", "text": "n"}, *held["worries"]]
+    audit = {"findings": [{"level": "alarm", "title": "Another kind", "text": "Of the [official] part."}]}
+    for name, content in (("metrics", held), ("audit", audit), ("data_card", {"licence": "CC BY-NC 4.0"})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    worries = worries_of_folder(tmp_path)
+    titles = ["A title", "Another kind", "A note", "Licence of the data"]
+    assert [item["title"] for item in worries] == titles
+    console = Console(width=100, record=True, highlight=False, file=io.StringIO())
+    print_results(held, console, worries=worries)
+    text = console.export_text()
+    places = [text.index(f": {title}") for title in titles]
+    assert places == sorted(places) and "[official]" in text

@@ -132,7 +132,9 @@ def test_a_promise_that_a_run_broke_is_an_alarm_everywhere(tmp_path: Path) -> No
     (alarm,) = (item for item in content["worries"] if item["level"] == "alarm")
     assert alarm["title"] == "What the threshold promised is not kept: 1" and "It missed 9 of 20." in alarm["text"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert page.count('<span class="badge bad">broken</span>') == page.count('<span class="badge good">kept</span>') == 1
+    assert (
+        page.count('<span class="badge bad">broken</span>') == page.count('<span class="badge good">kept</span>') == 1
+    )
     assert alarm["title"] in page
     text = printed(content)
     assert f"alarm: {alarm['title']}" in text and "promise kept 1 of 2" in text

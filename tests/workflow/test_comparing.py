@@ -132,7 +132,9 @@ def test_a_broken_promise_is_an_alarm(runs: list[Path], tmp_path: Path) -> None:
     alarm = content["worries"][0]
     assert (alarm["level"], alarm["title"]) == ("alarm", "What the threshold promised is not kept: B")
     page = assert_good_page(tmp_path / "out" / "report.html")
-    assert page.count('<span class="badge bad">broken</span>') == page.count('<span class="badge good">kept</span>') == 1
+    assert (
+        page.count('<span class="badge bad">broken</span>') == page.count('<span class="badge good">kept</span>') == 1
+    )
     assert alarm["title"] in page and f"alarm: {alarm['title']}" in printed(content)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from tests.conftest import make_chest_xray, write_image
 from tests.workflow.tiny_run import tiny_ensemble, tiny_run
+from workflow.aggregating import aggregate_runs, print_aggregate
 from workflow.external import external_of, print_external
 from workflow.other_data import classes_in_terms
 
@@ -128,7 +131,24 @@ def test_reports_data_card_and_classes_there_are_written(made: tuple[dict[str, A
     assert "3 images left out, which this run has seen" in console.export_text()
 
 
-def test_the_mistakes_are_shown_with_heat_maps(made: tuple[dict[str, Any], Path], run: Path) -> None:
+def grey(path: Path) -> Any:
+    found = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert found is not None
+    return found.astype(np.float32)
+
+
+def assert_pictures_are_of(shown: list[dict[str, Any]], pictures: Path, root: Path, names: list[str]) -> None:
+    """Each picture is most like the file that it is named after."""
+    for item in shown:
+        picture = grey(pictures / item["file"])
+        size = (picture.shape[1], picture.shape[0])
+        small = {name: cv2.resize(grey(root / name), size, interpolation=cv2.INTER_AREA) for name in names}
+        apart = {name: float(np.abs(there - picture).mean()) for name, there in small.items()}
+        nearest = min(names, key=apart.__getitem__)
+        assert nearest == item["image_id"]
+
+
+def test_the_mistakes_are_shown_with_heat_maps(made: tuple[dict[str, Any], Path], place: Path) -> None:
     content, folder = made
     inside = folder / content["rows"][0]["folder"]
     shown = json.loads((inside / "figures" / "mistakes" / "mistakes.json").read_text(encoding="utf-8"))
@@ -138,6 +158,7 @@ def test_the_mistakes_are_shown_with_heat_maps(made: tuple[dict[str, Any], Path]
     assert shown and len(shown) == min(12, len(wrong)) and {item["image_id"] for item in shown} <= wrong
     prepared = {path.name for path in (inside / "figures" / "mistakes").iterdir()}
     assert {item[key] for item in shown for key in ("file", "heat_map")} < prepared
+    assert_pictures_are_of(shown, inside / "figures" / "mistakes", place / "elsewhere", list(test.index))
     page = (inside / "report.html").read_text(encoding="utf-8")
     assert "Heat map of the image to its left" in page and f'<span class="id">{shown[0]["image_id"]}' in page
 
@@ -185,6 +206,48 @@ def test_two_runs_get_two_rows(place: Path, root: Path, run: Path, elsewhere: Pa
     assert [row["name"] for row in content["rows"]] == ["simple_cnn, run", "simple_cnn, second"]
     assert all((folder / row["folder"] / "report.html").is_file() for row in content["rows"])
     assert content["rows"][0]["external"]["auroc"] != content["rows"][1]["external"]["auroc"]
+
+
+def with_changed(record: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of an external test in which some of what it says of its data is another."""
+    copied = Path(shutil.copytree(record, folder))
+    content = json.loads((copied / "external.json").read_text(encoding="utf-8"))
+    content["confidence"] = changes.pop("confidence", content["confidence"])
+    content["tested_on"] |= changes
+    (copied / "external.json").write_text(json.dumps(content), encoding="utf-8")
+    return copied
+
+
+def test_external_tests_become_one_matrix(made: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    record, folder = made
+    second = with_changed(folder, tmp_path / "second", name="Another place", manifest_sha256="m")
+    content, there = aggregate_runs([folder, second], command="typed", output=tmp_path / "out")
+    assert content["tested"] == [record["tested_on"]["name"], "Another place"] and len(content["rows"]) == 1
+    (row,), (held,) = content["rows"], record["rows"]
+    assert row["own"] == held["own"] and list(row["cells"]) == content["tested"]
+    assert row["cells"]["Another place"]["auroc"] == held["external"]["auroc"]
+    table = pd.read_csv(there / "aggregate.csv")
+    assert table["tested_on"].tolist() == ["own test part", *content["tested"]]
+    assert table["sensitivity"].tolist()[1] == pytest.approx(held["external"]["sensitivity"]["value"])
+    page = (there / "report.html").read_text(encoding="utf-8")
+    assert "Another place" in page and page.count("Own test part</th>") == 3 and "not a medical device" in page
+    out = io.StringIO()
+    print_aggregate(content, Console(file=out, width=100, highlight=False))
+    assert "Another place" in out.getvalue() and content["headline"][:40] in out.getvalue()
+
+
+def test_what_cannot_be_one_matrix_is_refused(made: tuple[dict[str, Any], Path], run: Path, tmp_path: Path) -> None:
+    folder = made[1]
+    out: dict[str, Any] = {"command": "typed", "output": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"is an external test and .* is not"):
+        aggregate_runs([folder, run], **out)
+    with pytest.raises(ValueError, match=r"was tested on .* twice"):
+        aggregate_runs([folder, with_changed(folder, tmp_path / "same")], **out)
+    with pytest.raises(ValueError, match=r"different confidence: 0\.95 in .* and 0\.9 in"):
+        aggregate_runs([folder, with_changed(folder, tmp_path / "wide", confidence=0.9)], **out)
+    with pytest.raises(ValueError, match="leave bootstrap"):
+        aggregate_runs([folder], bootstrap=50, **out)
+    assert not (tmp_path / "out").exists()
 
 
 def test_classes_without_counterpart_are_refused_by_name() -> None:
