@@ -22,8 +22,8 @@ from evaluation.wording import Worry, worry
 from evaluation.wording import short as score
 from workflow.ensembles import whole_folder
 from workflow.intact import require_unchanged, undamaged
-from workflow.judged_folder import JudgedFolder, read_judged
 from workflow.judged_ensemble import ensemble_parts, ensemble_worries, folds_of
+from workflow.judged_folder import JudgedFolder, read_judged
 from workflow.records import (
     copy_of,
     digest_of,
