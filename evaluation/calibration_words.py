@@ -16,6 +16,8 @@ LARGEST_GAP: Final = 0.1
 NOTABLE_ERROR: Final = 0.02
 # A calibration error this much above what chance gives is a caution, a smaller one a note.
 LARGE_ERROR: Final = 0.05
+# Recalibration makes scores worse where it raises the log loss on test by more than this factor.
+LARGER_LOSS: Final = 1.05
 METHOD_NAMES: Final = {"platt": "Platt scaling", "temperature": "temperature scaling"}
 
 
@@ -72,7 +74,7 @@ def unknown_of(section: Mapping[str, Any]) -> str | None:
 
 
 def recalibration_hurts(section: Mapping[str, Any]) -> bool:
-    """Whether scores are off on test after recalibration on validation, with a notably larger calibration error than before.
+    """Whether scores are off on test after recalibration on validation, and their log loss is notably larger than before.
 
     Args:
         section: the calibration part of metrics.json.
@@ -80,8 +82,7 @@ def recalibration_hurts(section: Mapping[str, Any]) -> bool:
     raw, again, _ = _parts(section)
     if again is None or not faults_of(again):
         return False
-    larger = again["ece"]["equal_mass"]["value"] > raw["ece"]["equal_mass"]["value"]
-    return bool(larger and _excess(again) > _excess(raw) + 0.01)
+    return bool(again["log_loss"]["value"] > LARGER_LOSS * raw["log_loss"]["value"])
 
 
 def sentence_of(section: Mapping[str, Any], positive: str) -> str:
@@ -106,7 +107,11 @@ def sentence_of(section: Mapping[str, Any], positive: str) -> str:
             f"{figure(again['mean_score'])}{_slope(again)}, calibration error {_error(again)}."
         )
         if recalibration_hurts(section):
-            sentences.append("That is worse: what validation teaches about scores does not hold for test.")
+            before, after = (figure(cal["log_loss"]["value"]) for cal in (raw, again))
+            sentences.append(
+                f"That is worse (log loss {before} before, {after} after): what validation teaches about scores does not hold "
+                "for test."
+            )
     if not calibrator:
         sentences.append("No recalibration could be fitted, because there are no validation predictions.")
     elif again is None and calibrator["reason"]:

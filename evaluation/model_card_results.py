@@ -8,7 +8,7 @@ from typing import Any, Final
 from evaluation.intervals import format_interval
 from evaluation.model_card_rows import CardRow
 from evaluation.report_files import RunFiles
-from evaluation.report_parts import subgroup_tables, worries_of_page
+from evaluation.report_parts import fixed_when, subgroup_tables, worries_of_page
 from evaluation.wording import figure, plural
 
 _RATES: Final = (("sensitivity", "sensitivity"), ("specificity", "specificity"), ("PPV", "ppv"), ("NPV", "npv"))
@@ -23,7 +23,8 @@ _CLASSWISE: Final = (
 def threshold_rows(run: RunFiles) -> list[CardRow]:
     """The threshold, what certifies it, and whether the test kept the promise."""
     point, name = run.threshold, run.metrics["group_name"]
-    rows = [CardRow("Threshold", point["statement"], "threshold and how it was chosen; before the test")]
+    when = "; before the test" if fixed_when(run) == "before" else ""
+    rows = [CardRow("Threshold", point["statement"], f"threshold and how it was chosen{when}")]
     if point["rule"] == "certified" and point.get("recall_lower_bound") is not None:
         text = (
             f"{plural(point['n_groups'], name)} with {run.metrics['positive_class']} on validation, at most "
@@ -33,7 +34,8 @@ def threshold_rows(run: RunFiles) -> list[CardRow]:
         rows.append(CardRow("Certificate", text, "uncertainty of the operating point"))
     promise = run.metrics.get("promise")
     if promise:
-        rows.append(CardRow("On test", promise["sentence"], "internal testing of the operating point"))
+        said = [promise["sentence"], *([promise["specificity"]["sentence"]] if promise.get("specificity") else [])]
+        rows.append(CardRow("On test", " ".join(said), "internal testing of the operating point"))
     return rows
 
 

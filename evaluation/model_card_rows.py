@@ -115,7 +115,7 @@ def model_rows(run: RunFiles) -> list[CardRow]:
     held = [f"{name.replace('_', ' ')} {_plain(network[name])}" for name in _INPUT if network.get(name) is not None]
     chosen = [(name, _at(settings, path)) for name, path in _SETTINGS]
     monitor = _at(settings, ("trainer", "monitor"))
-    kept = f"Highest or lowest {monitor} on validation" if monitor else ""
+    kept = f"{'Lowest' if monitor == 'val/loss' else 'Highest'} {monitor} on validation" if monitor else ""
     if monitor and snapshot.get("best_epoch") is not None:
         kept = (
             f"Best {monitor} on validation: epoch {snapshot['best_epoch']} of {snapshot.get('epochs_run', 'unknown')}"

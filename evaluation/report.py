@@ -20,6 +20,7 @@ from evaluation.report_parts import (
     audit_part,
     baseline_called,
     card_of,
+    fixed_when,
     rescued,
     stages_of,
     subgroup_tables,
@@ -156,6 +157,8 @@ def _short_names(run: RunFiles) -> dict[str, Any]:
     splits = metrics["splits"]
     return {
         "val": splits.get("val"),
+        "fixed": fixed_when(run),
+        "locked": "val" in splits and fixed_when(run) != "after",
         "test": splits["test"],
         "now": splits["test"]["at_threshold"],
         "half": splits["test"]["at_0.5"],

@@ -13,8 +13,8 @@ from evaluation.wording import Worry
 _CALIBRATED: Final = {
     "fine": "scores fit the rates",
     "note": "scores are roughly risks",
-    "caution": "scores are no risks",
-    "alarm": "scores are no risks",
+    "caution": "cannot be read as risks",
+    "alarm": "cannot be read as risks",
 }
 _LEAK_FINDINGS: Final = ("parts", "across_official", "official_groups")
 

@@ -57,7 +57,8 @@ def _ranking(run: RunFiles, phantom: bool) -> dict[str, Figure]:
         figures["auroc_forest"] = auroc_forest(_estimates(metrics), phantom=phantom)
     if test["auroc"]["value"] is not None:
         cut = test["at_threshold"]["threshold"]
-        points = {f"{'locked ' if 'val' in run.scores else ''}threshold {threshold(cut)}": test["at_threshold"]}
+        locked = "locked " if "val" in run.scores and fixed_when(run) != "after" else ""
+        points = {f"{locked}threshold {threshold(cut)}": test["at_threshold"]}
         if cut != 0.5:
             points["threshold 0.5"] = test["at_0.5"]
         figures["roc"] = roc(_curves(run, "auroc"), points, phantom=phantom)

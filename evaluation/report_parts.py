@@ -14,6 +14,7 @@ from evaluation.report_files import ReportError, RunFiles, read_json
 from evaluation.subgroups import subgroup_gap
 from evaluation.wording import LEAKY, Worry, worry
 
+AGAIN: Final = "judged again"
 _LEVELS: Final = ("alarm", "caution", "note", "fine")
 NON_COMMERCIAL: Final = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 _CARD: Final[dict[str, Any]] = {
@@ -44,6 +45,19 @@ def baseline_called(metrics: Mapping[str, Any]) -> str:
     """What the baseline that curves show is called; metrics from before there were several do not say it."""
     key = (metrics.get("baseline") or {}).get("key", "thumbnail")
     return SHORT.get(key, str(key))
+
+
+def fixed_when(run: RunFiles) -> str:
+    """When the threshold was fixed: ``before`` the test was scored, ``after`` it had been seen, or empty: no file tells."""
+    record, kind = run.run or {}, run.metrics.get("test_kind")
+    source = record.get("source")
+    if record.get("kind") == AGAIN and isinstance(source, Mapping):
+        if source.get("threshold") != run.threshold["threshold"]:
+            return "after"
+        # The record that it was made from may have another threshold than the run.
+        if source.get("kind") == AGAIN and "advance" not in (run.metrics.get("promise") or {}):
+            return ""
+    return "" if kind in ("given", "external") else "before"
 
 
 def stages_of(history: Sequence[Mapping[str, Any]]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from evaluation.wording import short
@@ -108,7 +110,25 @@ def upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-FILTERS: Final[dict[str, Callable[..., str]]] = {
+def place(value: Any, here: Path | None = None, home: Path | None = None) -> Any:
+    """A path as a page that is passed on names it; anything else than the text of an absolute path stays as it is.
+
+    Args:
+        here: the path is written from there if it is below; the current folder if None. ``home``: likewise, after ``~/``.
+
+    Returns:
+        Of a path elsewhere, the last two parts after ``.../``.
+    """
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        return value
+    path = Path(os.path.normpath(value))
+    for base, mark in ((here or Path.cwd(), ""), (home or Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return mark + path.relative_to(base).as_posix()
+    return "/".join(["...", *path.parts[-2:]]) if len(path.parts) > 2 else value
+
+
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "score": score,
     "percent": percent,
     "value_of": value_of,
@@ -120,6 +140,7 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "probability": probability,
     "seconds": seconds,
     "moment": moment,
+    "place": place,
     "plural": plural,
     "upper_first": upper_first,
 }

@@ -70,8 +70,8 @@ def require_same_threshold(folder: Path, metrics: Mapping[str, Any]) -> None:
     if "threshold" not in shared or differing:
         name = differing[0] if differing else "threshold"
         raise ValueError(
-            f"{short(folder)}: {name} is {held.get(name)} in threshold.json and {judged.get(name)} in metrics.json, so one of them "
-            "was changed since it was judged. Restore it, or train or judge the run again."
+            f"{short(folder)}: {name} is {held.get(name)} in threshold.json and {judged.get(name)} in metrics.json, so one of "
+            "them was changed since it was judged. Restore it, or train or judge the run again."
         )
 
 

@@ -169,9 +169,15 @@ def _require_fields(found: JudgedFolder) -> None:
     """Touch what every reader takes from the files, so that a gap is found before anything is computed."""
     metrics, summary = found.metrics, found.summary
     positive_classes(list(metrics["classes"]), metrics["positive"])
-    OperatingPoint.from_dict(metrics["threshold"])
+    point = OperatingPoint.from_dict(metrics["threshold"])
     metrics["bootstrap"]["resamples"], metrics["bootstrap"]["seed"], metrics["confidence"], metrics["worries"]
     for split in metrics.get("splits", {"pooled": summary}).values():
         split["n"] + split["n_positive"], split["auroc"]["value"], split["brier"]["value"]
-        split["at_threshold"]["tp"] + split["at_threshold"]["fp"]
+        at = split["at_threshold"]
+        at["tp"] + at["fp"]
+        if "splits" in metrics and at["threshold"] != point.threshold:
+            raise ValueError(
+                f"{found.folder / 'metrics.json'} speaks of two thresholds, {at['threshold']} and {point.threshold}, so it was "
+                "changed since it was judged. Restore it, or train or judge the run again."
+            )
     (found.record.get("seeds") or {}).get("seed")

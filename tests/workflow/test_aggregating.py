@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ensemble import request_of
 from evaluation.predictions import read_predictions
 from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read
 from tests.workflow.test_comparing import assert_good_page
+from workflow import aggregate_sources
 from workflow.aggregating import aggregate_runs, print_aggregate
 from workflow.ensembles import Request, build_ensemble
 
@@ -150,7 +152,8 @@ def test_the_terminal_fits_a_narrow_window(tmp_path: Path) -> None:
     assert max(len(line) for line in lines if line not in copied) <= 100
 
 
-def test_validation_chooses_and_test_does_not(tmp_path: Path) -> None:
+def test_validation_chooses_and_test_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflow.aggregate_sources.require_unchanged", lambda *judged: None)  # figures by hand
     for number, dropout in enumerate((0.5, 0.1)):
         run = fake_run(tmp_path / "m" / str(number))
         change(run / "config.yaml", "model", "dropout", to=dropout)
@@ -162,6 +165,7 @@ def test_validation_chooses_and_test_does_not(tmp_path: Path) -> None:
 
 def test_the_commands_are_ones_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workflow.aggregate_sources.require_unchanged", lambda *judged: None)  # figures by hand
     for number, (dropout, seed) in enumerate([(0.5, 0), (0.5, 1), (0.1, 0)]):
         change(fake_run(tmp_path / "m" / str(number), seed=seed) / "config.yaml", "model", "dropout", to=dropout)
     change(tmp_path / "m" / "2" / "metrics.json", "splits", "val", "auroc", "value", to=0.1)
@@ -220,3 +224,22 @@ def test_what_cannot_be_aggregated_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "two", "different questions: task.name is other")
     with pytest.raises(ValueError, match="never overwritten"):
         aggregate_runs(tmp_path / "two" / "1", command=COMMAND, output=tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "run.json", "config.yaml", "predictions/val.csv"])
+@pytest.mark.parametrize("text", ["[]", "null", '{"splits": {}}', "a: [b"])
+def test_one_damaged_run_does_not_end_the_whole(name: str, text: str, tmp_path: Path) -> None:
+    for number in range(2):
+        fake_run(tmp_path / "m" / str(number), seed=number)
+    (tmp_path / "m" / "1" / name).write_text(text, encoding="utf-8")
+    members, left_out = aggregate_sources.read(aggregate_sources.find([tmp_path / "m"]))
+    assert [member.folder.name for member in members] == ["0"]
+    assert [item["name"] for item in left_out] == ["1"] and left_out[0]["reason"]
+
+
+def test_changed_scores_are_left_out(tmp_path: Path) -> None:
+    for number in range(2):
+        fake_run(tmp_path / "m" / str(number), seed=number)
+    shutil.copy(tmp_path / "m" / "0" / "predictions" / "test.csv", tmp_path / "m" / "1" / "predictions")
+    members, left_out = aggregate_sources.read(aggregate_sources.find([tmp_path / "m"]))
+    assert len(members) == 1 and "is not what was judged" in left_out[0]["reason"]

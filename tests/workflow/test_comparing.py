@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read
+from workflow.reevaluation import rejudge
 from workflow.comparing import compare_runs, print_comparison
 from workflow.ensembles import Request, build_ensemble
 from workflow.judged_folder import read_judged
@@ -191,10 +192,12 @@ def test_a_record_without_a_run_or_validation_is_compared(runs: list[Path], tmp_
     assert content["runs"][1]["name"] == "simple_cnn"
 
 
-def test_one_run_at_two_thresholds_is_told_apart(runs: list[Path], tmp_path: Path) -> None:
-    again = tmp_path / "again"
-    shutil.copytree(runs[0], again)
-    change(again / "metrics.json", "threshold", "threshold", to=0.99)
+def test_one_run_at_two_thresholds_is_told_apart(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflow.records.write_report", lambda folder: folder)
+    by_hand = {"rule": "fixed", "value": 0.99}
+    _, again = rejudge(runs[0], command="x", output=tmp_path / "again", threshold=by_hand, judging={"bootstrap": 100})
     content = compared([runs[0], again], tmp_path / "out")
     assert content["runs"][1]["name"] == "simple_cnn, seed 0, threshold 0.99"
     assert content["pairs"][0]["same_scores"] and not content["pairs"][0]["identical"]
@@ -215,7 +218,14 @@ def test_what_the_runs_were_trained_on_is_compared_too(runs: list[Path], tmp_pat
         (lambda run: (run / "metrics.json").write_text("{"), "cannot be read"),
         (lambda run: (run / "metrics.json").write_text("{}"), "is no judged run"),
         (lambda run: (run / "predictions" / "test.csv").unlink(), r"predictions/test.csv is missing"),
-        (lambda run: shorten(run / "predictions" / "test.csv"), "79 rows, but 80 images were judged"),
+        (lambda run: shorten(run / "predictions" / "test.csv"), "it holds 79 images; metrics.json counted 80"),
+        (lambda run: change(run / "metrics.json", "threshold", "threshold", to=0.99), "0.99 in metrics.json"),
+        (lambda run: change(run / "metrics.json", "classes", to=5), "other is damaged"),
+        (lambda run: change(run / "metrics.json", "splits", to={}), "other is damaged"),
+        (lambda run: change(run / "metrics.json", "bootstrap", to={}), "other is damaged"),
+        (lambda run: (run / "metrics.json").write_text("[]"), "metrics.json is damaged"),
+        (lambda run: (run / "run.json").write_text("null"), "run.json is damaged"),
+        (lambda run: turned(run / "predictions" / "test.csv"), "test.csv is not what was judged: its AUROC is"),
         (lambda run: change(run / "metrics.json", "task", to="pneumonia"), "task is lesions in .* and pneumonia in"),
         (lambda run: change(run / "metrics.json", "positive", to=["benign"]), "positive is .*malignant.* and .*benign"),
         (lambda run: shutil.rmtree(run), "there is no such folder"),
@@ -228,6 +238,13 @@ def test_bad_folders_are_refused(breaking: Any, message: str, runs: list[Path], 
     with pytest.raises(ValueError, match=message):
         compare_runs([runs[0], other], command=COMMAND, output=tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) in (["other"], [])
+
+
+def turned(path: Path) -> None:
+    """The scores of the two classes, one for the other: of the same images, and as many."""
+    frame = pd.read_csv(path)
+    frame[["prob_benign", "prob_malignant"]] = frame[["prob_malignant", "prob_benign"]].to_numpy()
+    frame.to_csv(path, index=False)
 
 
 def shorten(path: Path) -> None:

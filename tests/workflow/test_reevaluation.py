@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from evaluation.ensembles import approximate
 from evaluation.predictions import read_predictions
-from evaluation.threshold import choose_operating_point
+from evaluation.summary import evaluate_run
+from evaluation.threshold import OperatingPoint, choose_operating_point
+from evaluation.wording import worry
 from tests.conftest import ROOT
 from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read, write
 from workflow.records import shown
@@ -46,6 +49,140 @@ def run(tmp_path: Path) -> Path:
 def hashes_of(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def judged_as_it_stands(run: Path) -> None:
+    """metrics.json with the figures of the test file as it is now."""
+    held = read(run / "metrics.json")
+    parts = [read_predictions(run / "predictions" / f"{part}.csv", TWO, "malignant") for part in ("val", "test")]
+    point = OperatingPoint.from_dict(held["threshold"])
+    facts = {name: held[name] for name in ("title", "task", "model", "phantom", "group_name")}
+    write(run / "metrics.json", evaluate_run(*parts, point, domain_aucs={}, bootstrap=20, **facts))
+
+
+def fold_ensemble(folder: Path) -> Path:
+    """A run as an ensemble of folds with an official test part leaves it: its scores on validation are out of fold."""
+    run = fake_run(folder)
+    metrics = read(run / "metrics.json")
+    point = approximate(OperatingPoint.from_dict(metrics["threshold"]), 5, "lesion").to_dict()
+    notes = [worry("note", "Mean of 5 folds", "..."), worry("caution", "The lesions are few", "...")]
+    ensemble = {"kind": "folds", "official": {}, "figures": {"AUROC": 1}}
+    metrics |= {"threshold": point, "worries": notes, "ensemble": ensemble, "pooled": {"n": 80}}
+    write(run / "metrics.json", metrics)
+    write(run / "threshold.json", point)
+    change(run / "run.json", "members", to=[{"run": str(fold), "fold": fold} for fold in range(5)])
+    return run
+
+
+def test_folds_judged_again_promise_no_more_than_before(tmp_path: Path) -> None:
+    run, certified = fold_ensemble(tmp_path / "folds"), {"rule": "certified", "recall": 0.8}
+    metrics, folder = rejudge(run, command=COMMAND, output=tmp_path / "a", threshold=certified, judging=FAST)
+    point = metrics["threshold"]
+    assert point["rule"] == "certified" and point["recall_lower_bound"] is None
+    assert "approximate, not certified" in point["statement"]
+    assert metrics["promise"]["expectation"]["certified"] is False
+    titles = [item["title"] for item in metrics["worries"]]
+    assert {"Mean of 5 folds", "The recall is certified approximately only"} <= set(titles)
+    assert metrics["pooled"] == {"n": 80} and metrics["ensemble"]["figures"] == {"AUROC": 1}
+    assert metrics["ensemble"]["official"]["AUROC"] == metrics["splits"]["test"]["auroc"]
+    again, _ = rejudge(folder, command=COMMAND, output=tmp_path / "b", threshold={"recall": 0.75}, judging=FAST)
+    assert again["threshold"]["recall_lower_bound"] is None and again["ensemble"]["kind"] == "folds"
+    plain, _ = rejudge(run, command=COMMAND, output=tmp_path / "c", judging=FAST)
+    kept = [item["title"] for item in plain["worries"]]
+    assert "Mean of 5 folds" in kept and "The recall is certified approximately only" not in kept, "the rule is empirical"
+
+
+def test_scores_that_were_changed_since_are_refused(run: Path, tmp_path: Path) -> None:
+    for part in ("val", "test"):
+        path = run / "predictions" / f"{part}.csv"
+        whole, frame = path.read_bytes(), pd.read_csv(path)
+        turned = {"prob_malignant": frame["prob_benign"], "prob_benign": frame["prob_malignant"]}
+        frame.assign(**turned).to_csv(path, index=False)
+        with pytest.raises(ValueError, match=rf"{part}\.csv is not what was judged: its AUROC is .*; metrics.json has"):
+            rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+        # Squared, they rank alike; one over the threshold less is seen too.
+        squared = {"prob_malignant": frame["prob_malignant"] ** 2, "prob_benign": 1 - frame["prob_malignant"] ** 2}
+        frame.assign(**squared).to_csv(path, index=False)
+        with pytest.raises(ValueError, match="its Brier score is"):
+            rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+        path.write_bytes(whole)
+    assert rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+
+
+def test_a_threshold_that_was_changed_since_is_refused(run: Path, tmp_path: Path) -> None:
+    def assert_refused(*words: str) -> None:
+        with pytest.raises(ValueError) as caught:
+            rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+        for word in words:
+            assert word in str(caught.value)
+
+    locked, metrics = (run / name for name in ("threshold.json", "metrics.json"))
+    before, judged = locked.read_bytes(), metrics.read_bytes()
+    change(locked, "threshold", to=0.123)
+    assert_refused("threshold is 0.123 in threshold.json", "changed since")
+    change(metrics, "threshold", "threshold", to=0.123)
+    assert_refused("speaks of two thresholds", "0.123")
+    locked.write_bytes(before)
+    assert_refused("0.123 in metrics.json")
+    metrics.write_bytes(judged)
+    change(locked, "recall_lower_bound", to=0.99)
+    assert_refused("recall_lower_bound is 0.99 in threshold.json")
+    locked.unlink()
+    found, _ = rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+    assert "No locked threshold" in [item["title"] for item in found["worries"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("metrics.json", text) for text in ("[]", "null", "5")),
+        *(("run.json", text) for text in ("[]", "null")),
+        *(("data_card.json", text) for text in ("[]", "null", "{}")),
+        *(("config.yaml", text) for text in ("a: [b", "- 1", "")),
+        ("calibration.json", "[]"),
+        ("threshold.json", "[]"),
+    ],
+)
+def test_a_damaged_folder_is_one_message(name: str, text: str, run: Path, tmp_path: Path) -> None:
+    (run / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="damaged|is no configuration"):
+        rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("key", ["bootstrap", "splits", "threshold", "classes", "confidence", "worries"])
+@pytest.mark.parametrize("value", [None, {}, [], 5])
+def test_damaged_figures_are_one_message(key: str, value: Any, run: Path, tmp_path: Path) -> None:
+    if (key, value) in (("confidence", 5), ("worries", [])):
+        return
+    change(run / "metrics.json", key, to=value)
+    with pytest.raises(ValueError):
+        rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
+
+
+def test_nothing_is_said_in_advance_of_a_test_that_was_seen(run: Path, tmp_path: Path) -> None:
+    certified = {"rule": "certified", "recall": 0.8}
+    metrics, first = rejudge(run, command=COMMAND, output=tmp_path / "a", threshold=certified, judging=FAST)
+    assert "advance" not in metrics["promise"] and metrics["promise"]["expectation"]["sentence"]
+    stored = read(first / "threshold.json")
+    assert "advance" not in stored and stored["expectation"] == metrics["promise"]["expectation"]
+    again, _ = rejudge(first, command=COMMAND, output=tmp_path / "b", judging=FAST)
+    assert "advance" not in again["promise"], "nor of a record of a record"
+    before = read(first / "metrics.json")
+    before["promise"]["advance"] = before["promise"].pop("expectation")
+    write(first / "metrics.json", before)
+    said, folder = rejudge(first, command=COMMAND, output=tmp_path / "c", judging=FAST)
+    assert said["promise"]["advance"] == read(folder / "threshold.json")["advance"], "what was said in advance stays so"
+
+
+def test_prevalences_and_beta_stay_as_the_run_has_them(run: Path, tmp_path: Path) -> None:
+    wanted = {**FAST, "prevalences": [0.03, 0.4]}
+    metrics, first = rejudge(run, command=COMMAND, output=tmp_path / "a", threshold={"beta": 3.0}, judging=wanted)
+    assert metrics["beta"] == 3.0
+    change(first / "metrics.json", "beta", to=1.5)
+    again, _ = rejudge(first, command=COMMAND, output=tmp_path / "b")
+    held = again["splits"]["test"]["at_threshold"]["prevalence"]
+    assert [row["prevalence"] for row in held] == [0.03, 0.4] and again["beta"] == 1.5
 
 
 def test_the_same_figures_in_a_folder_of_their_own(run: Path, tmp_path: Path) -> None:
@@ -154,6 +291,7 @@ def test_the_test_part_cannot_move_the_threshold(run: Path, tmp_path: Path) -> N
     frame = pd.read_csv(path)
     scores = np.random.default_rng(1).permutation(frame["prob_malignant"].to_numpy())
     frame.assign(prob_malignant=scores, prob_benign=1.0 - scores).to_csv(path, index=False)
+    judged_as_it_stands(run)
     second, _ = rejudge(run, output=tmp_path / "b", **options)  # type: ignore[arg-type]
     assert first["threshold"] == second["threshold"]
     assert first["splits"]["test"]["auroc"] != second["splits"]["test"]["auroc"]
@@ -173,10 +311,13 @@ def test_a_run_from_before_this_version(run: Path, tmp_path: Path) -> None:
         del old[name]
     for name in ("min_specificity", "specificity_lower_bound", "beta", "miss_cost", "infeasible"):
         old["threshold"].pop(name, None)
+    price = old["threshold"]["price"]
+    old["threshold"]["price"] = price[:3]
     write(run / "metrics.json", old | {"schema": 1})
     metrics, folder = rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
     assert metrics["schema"] == 2 and metrics["calibration"]["calibrator"] is not None
     assert metrics["threshold"]["threshold"] == old["threshold"]["threshold"]
+    assert metrics["threshold"]["price"] == price, "a row for every rule of this version"
     assert read(folder / "calibration.json")["notice"].startswith("Research and education only")
 
 
