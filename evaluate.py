@@ -14,10 +14,12 @@ python evaluate.py run=RUN task=TASK data.root=FOLDER        another data set, a
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from conf.evaluate_keys import help_text
@@ -132,6 +134,7 @@ def main(argv: list[str]) -> None:
         options = parsed(argv)
     except UsageError as error:
         _stop(error)
+    signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C, so that no half record stays behind
     try:
         content, folder, show = _done(options, "python evaluate.py " + " ".join(shlex.quote(item) for item in argv))
     except KeyboardInterrupt:
@@ -148,6 +151,10 @@ def _done(options: Options, command: str) -> Done:
         return ACTIONS[options.form](options, command)
     except (DataError, ValueError, OSError) as error:
         _stop(error)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _stop(error: Exception) -> NoReturn:

@@ -28,6 +28,7 @@ from conf.evaluate_keys import (
     truth,
     value_of,
 )
+from conf.output import short
 from conf.schema import declared_options
 
 __all__ = [
@@ -43,8 +44,10 @@ __all__ = [
 ]
 
 # What may be said about the other data set of an external test; the model is the run's own.
-OVERRIDDEN: Final = ("task", "data", "split", "table")
-_TRAINING: Final = ("model", "trainer", "loss", "augmentation", "finetune", "imbalance", "experiment", "sweep")
+OVERRIDDEN: Final = ("task", "data", "table")
+_TRAINING: Final = ("model", "split", "trainer", "loss", "augmentation", "finetune", "imbalance", "experiment", "sweep")
+# One of these lies in every folder that train.py, ensemble.py or this command made.
+_FINISHED: Final = ("run.json", "metrics.json", "comparison.json", "aggregate.json", "robustness.json", "external.json")
 _RULE_OF: Final = {"value": "fixed", "miss_cost": "cost"}
 
 
@@ -91,7 +94,7 @@ def parsed(argv: list[str]) -> Options:
     _require_own_keys(form, values, overrides)
     paths, several = _paths(source, values[source])
     read = {key: value_of(key, text) for key, text in values.items() if key not in (*SOURCES, "robustness")}
-    _require_outside(read.get("output"), paths)
+    _require_outside(read.get("output"))
     if form == PREDICTIONS and (several or paths[0].is_dir()):
         raise UsageError(f"predictions={values[source]}: one CSV file is needed. For a finished run: run=RUN.")
     return Options(
@@ -202,11 +205,16 @@ def _paths(source: str, value: str) -> tuple[tuple[Path, ...], bool]:
     return paths, several
 
 
-def _require_outside(output: Path | None, paths: tuple[Path, ...]) -> None:
-    """A finished run stays as it is, so no record is made inside one."""
-    for path in paths:
-        if output is not None and path.is_dir() and output.resolve().is_relative_to(path.resolve()):
-            raise UsageError(f"output={output}: this is inside {path}, which is not changed. Choose another folder.")
+def _require_outside(output: Path | None) -> None:
+    """A finished run or record stays as it is, so no record is made inside one."""
+    if output is None:
+        return
+    for folder in output.resolve().parents:  # what is at the place itself is never overwritten anyway
+        if any((folder / name).is_file() for name in _FINISHED):
+            raise UsageError(
+                f"output={output}: this is inside {short(folder)}, a finished run or record, which is not changed. Choose "
+                "another folder."
+            )
 
 
 def _threshold(values: Mapping[str, str], read: Mapping[str, Any]) -> dict[str, Any]:

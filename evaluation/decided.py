@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.bootstrap import Bootstrap, Resampling, bootstrap
-from evaluation.intervals import Interval, share_interval, without_ends
+from evaluation.intervals import Interval, auroc_interval, share_interval, with_width
 from evaluation.multiclass import multiclass_bootstrap
 from evaluation.predictions import Predictions
 from evaluation.rate_intervals import groups_of
@@ -135,15 +135,20 @@ def resample(decided: Decided, how: Resampling, *, full: bool = True) -> Bootstr
 
 
 def intervals_of(decided: Decided, drawn: Bootstrap, confidence: float) -> dict[str, Interval]:
-    """Each figure with its interval; Wilson's over groups for a share that is exactly 0 or 1."""
+    """Each figure with its interval; Wilson's over groups for a share or an AUROC that is exactly 0 or 1.
+
+    Others have no ends where all resamples agree.
+    """
     fewest = min(groups_of(decided.predictions).values())
     found = {}
     for name in drawn.values:
         interval = drawn.interval(name, confidence)
         if name in SHARES:
             found[name] = share_interval(interval, decided.groups_in(name), confidence)
+        elif name == "auroc":
+            found[name] = auroc_interval(interval, fewest, confidence)
         else:
-            found[name] = without_ends(interval, fewest)
+            found[name] = with_width(interval, fewest)
     return found
 
 

@@ -45,7 +45,7 @@ USUAL: Final[dict[str, tuple[str, ...]]] = {
 }
 """Usual names of each column, the most telling first; compared without capitals, spaces and dashes."""
 _PARTS: Final = {
-    **dict.fromkeys(("val", "valid", "validation", "dev", "tune"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "tune", "calibration", "calib", "cal"), "val"),
     **dict.fromkeys(("test", "testing", "holdout", "eval"), "test"),
     **dict.fromkeys(("train", "training"), "train"),
 }
@@ -160,6 +160,13 @@ def _roles(table: Table, given: dict[str, str | None], notes: list[Worry]) -> di
         taken |= {fitting[0]} if fitting else set()
     for role, remedy in (("id", ", or columns.id=none to number the lines"), ("label", "")):
         if found[role] is None and role not in given:
+            for other, name in given.items():
+                if name is not None and plain(name) in USUAL[role]:
+                    what = "image" if role == "id" else "true label"
+                    table.fail(
+                        f"columns.{other}={name} took {name!r}, and no other column is called like the {what}; found "
+                        f"{table.names}. Say which it is: columns.{role}=NAME{remedy}."
+                    )
             table.fail(
                 f"no column is called like the {'image' if role == 'id' else 'true label'} ({', '.join(USUAL[role][:6])}, ...); "
                 f"found {table.names}. Say which it is: columns.{role}=NAME{remedy}."
@@ -176,15 +183,19 @@ def _parts(
         return None
     texts = table.frame[column].str.lower()
     strange = sorted(set(texts) - set(_PARTS))
-    if strange and "split" not in given:
+    if "split" not in given and not set(texts) & set(_PARTS):
         roles["split"] = None  # another use of the same word; it may still be a subgroup
         return None
     if strange:
         row = int(np.argmax((texts == strange[0]).to_numpy()))
-        table.fail(f"{column} is {strange[0]!r} in line {table.lines[row]}; expected val or test (train is left out).")
+        table.fail(
+            f"{column} is {strange[0]!r} in line {table.lines[row]}; expected val or test (train is left out). To judge "
+            "all lines: columns.split=none."
+        )
     parts = texts.map(_PARTS).to_numpy(dtype=str)
     if "test" not in parts:
-        table.fail(f"{column} names no test line, only {sorted(set(parts))}. To judge all lines: columns.split=none.")
+        named = listed(sorted({str(part) for part in parts}))
+        table.fail(f"{column} names no test line, only {named}. To judge all lines: columns.split=none.")
     if "train" in parts:
         text = f"{plural(int((parts == 'train').sum()), 'line')} of the training part, by the column {column!r}, are not judged."
         notes.append(worry("note", "Training images left out", text))

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evaluation.foreign_scores import probabilities_of, summing_to_one
 from evaluation.foreign_table import Table
-from evaluation.predictions import PREFIX, SUM_TOLERANCE
-from evaluation.wording import Worry, listed, plural, worry
+from evaluation.predictions import PREFIX
+from evaluation.wording import Worry, listed, worry
 
 SCORES: Final = (
     *("score", "prob", "probability", "proba", "y_score", "y_prob", "y_proba", "p", "prediction_score", "pred_prob"),
@@ -27,6 +28,8 @@ POSITIVE: Final = frozenset(
     }
 )
 """Labels that say themselves that they are the positive one of two."""
+# Beside 2 or any other label, 1 is only a number.
+_ONE_OF_TWO: Final = frozenset({"-1", "0", "1"})
 _PREFIXED: Final = re.compile(
     r"(?P<prefix>probability|proba|prob|softmax|y_prob|y_score|score|pred|p)_(?P<name>.+)", re.I
 )
@@ -105,7 +108,7 @@ def _class_columns(
         if match:
             families.setdefault(match["prefix"].lower(), {})[match["name"]] = column
     for family in sorted(families.values(), key=len, reverse=True):
-        if _covers(family, wanted, positive or ()):
+        if _covers(family, wanted, positive or (), ordered=classes is not None):
             return family
     plainly = {column: column for column in free}
     found = {
@@ -114,11 +117,16 @@ def _class_columns(
     return found if len(found) > 1 and _covers(found, wanted, ()) else {}
 
 
-def _covers(family: dict[str, str], wanted: set[str], positive: Sequence[str]) -> bool:
-    """Whether the names are those of the labels: as text, by number, or one of two, which no label need show."""
+def _covers(family: dict[str, str], wanted: set[str], positive: Sequence[str], *, ordered: bool = False) -> bool:
+    """Whether the names are those of the labels: as text, by number, or one of two, which no label need show.
+
+    Args:
+        ordered: the user named the classes in the order of their numbers.
+    """
     names = {name.casefold() for name in family}
     there = {name.casefold() for name in wanted}
     numbered = all(name.isdigit() and int(name) < len(family) for name in wanted) and len(family) > 1
+    numbered = numbered or (ordered and len(wanted) == len(family) and all(name.isdigit() for name in family))
     single = there | {name.casefold() for name in positive} | {"1", "positive", "pos"}
     return there <= names or numbered or (len(family) == 1 and names <= single)
 
@@ -161,7 +169,7 @@ def _several(
     positive: Sequence[str] | None,
 ) -> Outcome:
     """A column of probabilities for each class."""
-    names = list(columns)
+    names, numbered = list(columns), False
     if classes is not None:
         folded = {name.casefold(): column for name, column in columns.items()}
         lacking = [name for name in classes if name.casefold() not in folded]
@@ -169,17 +177,26 @@ def _several(
             table.fail(
                 f"classes={list(classes)}: no column holds the scores of {listed(lacking)}; found {table.names}."
             )
-        found = [folded[name.casefold()] for name in classes] if not lacking else list(columns.values())
+        found = [folded[name.casefold()] for name in classes] if not lacking else []
+        if lacking:
+            numbers = sorted(columns, key=int)
+            found = [columns[number] for number in numbers]
+            if numbers[0] != "0":  # the labels count as the columns do
+                texts = texts.replace(dict(zip(numbers, classes, strict=True)))
         columns, names = dict(zip(classes, found, strict=True)), list(classes)
     elif set(names) == {"0", "1"}:
         names = ["negative", "positive"]
         columns = {"negative": columns["0"], "positive": columns["1"]}
+        positive = positive and [dict(enumerate(names))[int(name)] if name in ("0", "1") else name for name in positive]
+        numbered = positive is None
     labels, called = _labels_of(table, texts, label, names)
     chosen = _positive_of(table, names, positive, label)
-    values = np.column_stack([_probabilities(table, columns[name], len(names)) for name in names])
-    values, notes = _summing_to_one(table, values, list(columns.values()))
+    values = np.column_stack([probabilities_of(table, columns[name], len(names)) for name in names])
+    values, notes = summing_to_one(table, values, list(columns.values()))
     frame = pd.DataFrame({f"{PREFIX}{name}": values[:, number] for number, name in enumerate(names)})
     sentence = f"{listed(chosen)} {'is' if len(chosen) == 1 else 'are'} positive{_assumed(positive)}.{called}"
+    if numbered:
+        sentence = "Label 1 is positive, label 0 negative."
     return Outcome(labels, frame, tuple(names), chosen, list(columns.values()), sentence, notes)
 
 
@@ -207,7 +224,7 @@ def _positive_of(table: Table, names: list[str], positive: Sequence[str] | None,
         if len(set(positive)) >= len(names):
             table.fail(f"positive={list(positive)}: leave at least one class as the negative.")
         return tuple(known[name.casefold()] for name in positive)
-    telling = [name for name in names if name.casefold() in POSITIVE]
+    telling = [name for name in names if name.casefold() in POSITIVE and (name != "1" or set(names) <= _ONE_OF_TWO)]
     if len(names) == 2 and len(telling) == 1:
         return (telling[0],)
     table.fail(
@@ -228,7 +245,7 @@ def _single(
     if classes is not None and len(classes) != 2:
         table.fail(f"classes={list(classes)}: the one column {score!r} is of two classes, positive and negative.")
     is_positive, names, sentence = _two_classes(table, texts, label, classes, positive)
-    values = _probabilities(table, score, 1)
+    values = probabilities_of(table, score, 1)
     notes = []
     if len(values) and set(np.unique(values)) <= {0.0, 1.0}:
         text = (
@@ -254,12 +271,18 @@ def _two_classes(
         ones = (texts == "1").to_numpy(dtype=bool)
         if classes is None:
             name = " + ".join(positive) if positive else "positive"
-            return ones, (f"not {name}" if positive else "negative", name), "Label 1 is positive, label 0 negative."
+            said = f": {name}, as positive= calls it" if positive else ""
+            return (
+                ones,
+                (f"not {name}" if positive else "negative", name),
+                f"Label 1 is positive{said}, label 0 negative.",
+            )
         named = _positive_of(table, list(classes), positive or (classes[1],), label)[0]
         other = next(name for name in classes if name != named)
         rows = ones if named == classes[1] else ~ones
         return rows, (other, named), f"Label 0 is {classes[0]}, label 1 is {classes[1]}; {named} is positive."
-    known = list(classes) if classes is not None else there
+    spellings = {name.casefold(): name for name in reversed(there)}  # Malignant and malignant are one class
+    known = list(classes) if classes is not None else sorted(spellings.values())
     labels = {name.casefold(): name for name in known}
     strange = [name for name in there if name.casefold() not in labels]
     if strange:
@@ -279,40 +302,3 @@ def _two_classes(
 
 def _assumed(positive: Sequence[str] | None) -> str:
     return "" if positive is not None else " (assumed from its name; positive=NAME changes that)"
-
-
-def _probabilities(table: Table, column: str, of_classes: int) -> NDArray[np.float64]:
-    """The values of a column, which must lie between 0 and 1."""
-    values = table.numbers(column)
-    wrong = (values < 0.0) | (values > 1.0)
-    if not wrong.any():
-        return values
-    row, lines = int(np.argmax(wrong)), plural(int(wrong.sum()), "line")
-    start = f"{column} is {values[row]:.6g} in line {table.lines[row]}, and outside 0 to 1 in {lines} in all"
-    if values.min() >= 0.0 and values.max() <= 100.0 and values.max() > 20.0:
-        table.fail(f"{start}; these look like percent. Divide them by 100.")
-    remedy = "1 / (1 + exp(-x)) for each (sigmoid)" if of_classes <= 2 else "a softmax over the classes"
-    table.fail(f"{start}; probabilities are needed. If these are logits, turn them into probabilities first: {remedy}.")
-
-
-def _summing_to_one(
-    table: Table, values: NDArray[np.float64], columns: list[str]
-) -> tuple[NDArray[np.float64], list[Worry]]:
-    """Probabilities of all classes, divided by their sum where rounding alone keeps that from 1."""
-    total = values.sum(axis=1)
-    off = np.abs(total - 1.0)
-    if off.max() <= SUM_TOLERANCE:
-        return values, []
-    decimals = max(len(re.split(r"[.,]", text)[-1]) for name in columns for text in table.frame[name])
-    rounding = 0.51 * len(columns) * 10.0**-decimals
-    if off.max() > rounding:
-        wrong = off > max(SUM_TOLERANCE, rounding)
-        row = int(np.argmax(wrong))
-        table.fail(
-            f"the scores in line {table.lines[row]} sum to {total[row]:.6g}, expected 1, and wrongly in "
-            f"{plural(int(wrong.sum()), 'line')} in all. Independent scores (sigmoid) are judged one class at "
-            "a time: columns.score=NAME positive=CLASS."
-        )
-    span = f"{total.min():.4g} to {total.max():.4g}"
-    text = f"The probabilities are rounded to {decimals} decimals; each line was divided by its sum, {span}."
-    return values / total[:, None], [worry("note", f"Rounded probabilities in {table.path.name}", text)]

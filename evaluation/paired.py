@@ -24,7 +24,15 @@ from evaluation.decided import (
     resample,
 )
 from evaluation.delong import CLUSTERED, DELONG, delong, delong_interval, delong_test
-from evaluation.intervals import WILSON, Interval, wilson
+from evaluation.intervals import (
+    WILSON,
+    Interval,
+    auroc_interval,
+    difference_of_shown,
+    wilson,
+    with_width,
+    without_ends,
+)
 from evaluation.predictions import REQUIRED, Predictions, PredictionsError
 from evaluation.rate_intervals import groups_of
 
@@ -168,16 +176,24 @@ def difference_of(
     """Second minus first in one figure, from the same resamples of groups.
 
     Where no image of a share is decided differently, no resample can hold a difference: the interval is then plus and minus
-    Wilson's upper bound of the share of groups in which the models could differ after all.
+    Wilson's upper bound of the share of groups in which the models could differ after all. Where both AUROCs are exactly 0 or
+    1, Wilson's ends of both are joined; other figures have no ends where all resamples of different scores agree.
     """
     interval = difference_interval(name, drawn_b, drawn_a, confidence)
-    if name in SHARES and interval.value is not None:
+    if interval.value is None:
+        return interval
+    fewest = min(groups_of(first.predictions).values())
+    if name in SHARES:
         if not np.any(first.flagged[first.denominators[name]] != second.flagged[second.denominators[name]]):
             bound = wilson(0, first.groups_in(name), confidence)[1]
             return Interval(interval.value, -bound, bound, WILSON, interval.dropped)
-    elif interval.value is not None and min(groups_of(first.predictions).values()) < 2:
-        return Interval(interval.value, None, None, interval.method, interval.dropped)
-    return interval
+        return interval
+    aucs = (drawn_b.values[name], drawn_a.values[name])
+    if name == "auroc" and set(aucs) <= {0.0, 1.0}:
+        shown = [auroc_interval(Interval(auc, None, None), fewest, confidence).to_dict() for auc in aucs]
+        return Interval(**difference_of_shown(interval.to_dict(), *shown))
+    alike = np.array_equal(first.predictions.probabilities, second.predictions.probabilities)
+    return without_ends(interval, fewest) if alike else with_width(interval, fewest)
 
 
 def favours(difference: Interval | Mapping[str, Any], *, lower_is_better: bool = False) -> str | None:

@@ -41,7 +41,7 @@ def words_of(
     sentences = [
         _decided(pair, names, classes),
         _ranked(pair, names, ranking, adjusted_p),
-        *_rates(pair, names, group_name),
+        *_rates(pair, names, group_name, several=adjusted_p is not None),
         *_over_classes(pair, names),
     ]
     return {
@@ -131,18 +131,21 @@ def _ranked(pair: Mapping[str, Any], names: tuple[str, str], ranking: str | None
     if ranking:
         return f"{start}: evidence that {names[1] if ranking == 'b' else names[0]} ranks better."
     difference = row["difference"]
+    if difference["low"] is None and difference["value"] == 0:
+        return f"{start}: no evidence that one ranks better, and resamples give no interval."
     if difference["low"] is None:
         return f"{start}; there are too few groups for an interval."
     if favours(difference):
         return f"{start}: the interval excludes 0 but the test does not agree, so this is weak evidence at most."
-    return (
-        f"{start}: no evidence that one ranks better. With {percent(pair['confidence'])} confidence the difference is "
-        f"below {max(abs(difference['low']), abs(difference['high'])):.3f} either way."
-    )
+    text = f"{start}: no evidence that one ranks better."
+    largest = f"{max(abs(difference['low']), abs(difference['high'])):.3f}"
+    if float(largest) == 0:  # "below 0.000" would claim more than any number of images shows
+        return text
+    return f"{text} With {percent(pair['confidence'])} confidence the difference is below {largest} either way."
 
 
-def _rates(pair: Mapping[str, Any], names: tuple[str, str], group_name: str) -> list[str]:
-    """Sensitivity and specificity, with what the exact test says."""
+def _rates(pair: Mapping[str, Any], names: tuple[str, str], group_name: str, *, several: bool) -> list[str]:
+    """Sensitivity and specificity, with what the exact test says, which ``several`` comparisons do not change."""
     unit = group_name if pair["grouped"] else "image"
     test = "exact sign test" if pair["grouped"] else "McNemar's exact test"
     found = []
@@ -153,7 +156,7 @@ def _rates(pair: Mapping[str, Any], names: tuple[str, str], group_name: str) -> 
         counted = plural(row["exact"]["only_a"] + row["exact"]["only_b"], unit)
         found.append(
             f"{name.capitalize()} differs by {signed(row['difference'])}, {test} on the {counted} that differ: "
-            f"{p_text(row['p'])}; {_says(row, names)}."
+            f"{p_text(row['p'])}{', not adjusted for the number of comparisons' if several else ''}; {_says(row, names)}."
         )
     return found
 

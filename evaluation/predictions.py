@@ -257,9 +257,11 @@ def _check_ids(frame: pd.DataFrame) -> None:
             raise PredictionsError(f"{name} is empty in {_row(frame, int(np.argmax(empty)))}.")
     twice = frame["image_id"].duplicated().to_numpy(dtype=bool)
     if twice.any():
+        first, names = frame["image_id"].iloc[int(np.argmax(twice))], frame["image_id"][twice].nunique()
+        more = {1: "", 2: ", and so does one other"}.get(names, f", and so do {names - 1} others")
         raise PredictionsError(
-            f"image_id {frame['image_id'].iloc[int(np.argmax(twice))]!r} occurs more than once, and so do "
-            f"{int(twice.sum()) - 1} others; each image is scored once. Predict on one device, or remove the repeats."
+            f"image_id {first!r} occurs more than once{more}; each image is scored once. Predict on one device, or remove "
+            "the repeats."
         )
 
 
@@ -283,7 +285,7 @@ def _check_probabilities(frame: pd.DataFrame, columns: Sequence[str]) -> None:
         if not good.all():
             row = int(np.argmin(good))
             raise PredictionsError(
-                f"{column} is {values[row]!r} in {_row(frame, row)} and wrong in {int((~good).sum())} rows in all; "
+                f"{column} is {float(values[row])!r} in {_row(frame, row)} and wrong in {int((~good).sum())} rows in all; "
                 "expected a probability from 0 to 1."
             )
 

@@ -27,7 +27,7 @@ from evaluation.figures_calibration import calibration_figure
 from evaluation.figures_curves import Role
 from evaluation.figures_decisions import confusion
 from evaluation.report_files import RunFiles
-from evaluation.report_parts import baseline_called
+from evaluation.report_parts import baseline_called, fixed_when
 from evaluation.report_text import range_of, score, threshold
 
 

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.bootstrap import Bootstrap, Resampling, bootstrap, difference_interval
-from evaluation.intervals import Interval, format_interval, without_ends
+from evaluation.intervals import (
+    Interval,
+    auroc_interval,
+    difference_of_shown,
+    format_interval,
+    with_width,
+    without_ends,
+)
 from evaluation.predictions import Predictions
 from evaluation.rate_intervals import groups_of, rate_intervals
 from evaluation.subgroups import LOCKED
@@ -31,7 +38,13 @@ _COSTS: Final = ("sensitivity", "balanced_accuracy")
 def resampled_at(predictions: Predictions, threshold: float, how: Resampling) -> Bootstrap:
     """Every metric of ``METRICS`` with its draws; those of the same images share their resamples, whatever the scores."""
     return bootstrap(
-        predictions.labels, predictions.scores, predictions.groups, {LOCKED: threshold}, how.resamples, how.seed
+        predictions.labels,
+        predictions.scores,
+        predictions.groups,
+        {LOCKED: threshold},
+        how.resamples,
+        how.seed,
+        interval=how.interval,
     )
 
 
@@ -41,7 +54,10 @@ def figures_of(
     """An INTERVAL for each of ``METRICS``, as in the report of a run; None where it is not defined, as AUROC of one class."""
     rates = rate_intervals(predictions, resampled, LOCKED, threshold, confidence)
     enough = min(groups_of(predictions).values())
-    found = {name: without_ends(resampled.interval(name, confidence), enough) for name in ("auroc", "brier")}
+    found = {
+        "auroc": auroc_interval(resampled.interval("auroc", confidence), enough, confidence),
+        "brier": with_width(resampled.interval("brier", confidence), enough),
+    }
     return {metric: (found | rates)[metric].to_dict() for metric in METRICS}
 
 
@@ -55,20 +71,27 @@ def cell_of(
         threshold: locked.
 
     Returns:
-        An INTERVAL for each of ``METRICS``; ``difference`` with the same names, corrupted minus clean in pairs; and
+        An INTERVAL for each of ``METRICS``; ``difference`` with the same names, corrupted minus clean in pairs, or joined from
+        both intervals where one side is exactly 0 or 1, which no resample moves; and
         ``changed``, ``lost``, ``raised``: images whose decision is another one, positives no longer found, new false alarms.
     """
     enough = min(groups_of(clean).values())
     now, then = corrupted.scores >= threshold, clean.scores >= threshold
     positive = clean.labels == 1
+    figures = figures_of(corrupted, after, threshold, confidence)
+    unharmed = figures_of(clean, before, threshold, confidence)
     differences = {
-        metric: without_ends(difference_interval(name, after, before, confidence), enough).to_dict()
+        metric: difference_of_shown(
+            without_ends(difference_interval(name, after, before, confidence), enough).to_dict(),
+            figures[metric],
+            unharmed[metric],
+        )
         if np.isfinite(before.values[name])
         else Interval(None, None, None).to_dict()
         for metric, name in METRICS.items()
     }
     return {
-        **figures_of(corrupted, after, threshold, confidence),
+        **figures,
         "difference": differences,
         "changed": int((now != then).sum()),
         "lost": int((positive & then & ~now).sum()),

@@ -122,7 +122,9 @@ def _subgroup(
         scores = positive_group_scores(part, point.group_score)
         shown["group_recall"] = wilson_interval(int((scores >= point.threshold).sum()), len(scores), how.confidence)
     if ranked:
-        shown["auroc"] = auroc_interval(resampled.interval("auroc", how.confidence), min(sizes.values()), how.confidence)
+        shown["auroc"] = auroc_interval(
+            resampled.interval("auroc", how.confidence), min(sizes.values()), how.confidence
+        )
     needs = {"sensitivity": 1, "group_recall": 1, "specificity": 0}
     allowed = [kind for kind in kinds if (ranked if kind == "auroc" else enough[needs[kind]])]
     return entry | {kind: shown[kind].to_dict() if kind in allowed else dict(hidden) for kind in kinds}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from evaluation.bootstrap import Bootstrap, Resampling, difference_interval
 from evaluation.calibration import calibration_of
-from evaluation.intervals import Interval, format_interval
+from evaluation.intervals import Interval, difference_of_shown, format_interval
 from evaluation.predictions import Predictions
 from evaluation.robustness import METRICS, beyond_chance, figures_of, resampled_at
 from evaluation.wording import listed, plural
@@ -64,7 +64,7 @@ def transfer_of(
             found = Interval(None, None, None)
         elif here[metric]["low"] is None or there[metric]["low"] is None:
             found = Interval(found.value, None, None)
-        differences[metric] = found.to_dict()
+        differences[metric] = difference_of_shown(found.to_dict(), there[metric], here[metric])
     sentence = _sentence(here, there, differences, name, called)
     return {"own": here, "external": there, "difference": differences, "sentence": sentence}
 

@@ -10,7 +10,7 @@ from typing import Final
 from conf.output import short
 from evaluation.ensembles import headline
 from evaluation.threshold import OperatingPoint
-from workflow.intact import object_in, require_unchanged, undamaged
+from workflow.intact import object_in, require_same_threshold, require_unchanged, undamaged
 from workflow.members import Member, read_member
 
 DEPTH: Final = 4
@@ -84,6 +84,7 @@ def _member(folder: Path) -> Member:
     metrics = member.metrics
     metrics["bootstrap"]["resamples"], metrics["confidence"], metrics["positive_class"], metrics["group_name"]
     OperatingPoint.from_dict(metrics["threshold"])
+    require_same_threshold(folder, metrics)
     for part in (
         "val",
         "test",

@@ -193,7 +193,7 @@ def _run(run: JudgedFolder, side: Decided, drawn: Bootstrap, name: str, how: Res
 def _pairs(
     held: Sequence[JudgedFolder], sides: Sequence[Decided], drawn: Sequence[Bootstrap], how: Resampling
 ) -> list[dict[str, Any]]:
-    """A against every other one; p values of DeLong's test adjusted where there are several."""
+    """A against every other one; p values of DeLong's test, and only those, adjusted where there are several."""
     metrics = held[0].metrics
     pairs = [
         compare_decided(sides[0], sides[number], drawn[0], drawn[number], how, metrics["group_name"])
@@ -228,7 +228,10 @@ def _headline(content: dict[str, Any]) -> str:
         rest = [LETTERS[p["second"]] for p in pairs if p["words"]["ranking"] is None]
         parts.append(f"there is no evidence that {' or '.join(rest)} differs from A in ranking")
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]} (p values adjusted by Holm's method for {len(pairs)} comparisons)."
+    return (
+        f"{text[0].upper()}{text[1:]} (p values of AUROC adjusted by Holm's method for {len(pairs)} comparisons; those of "
+        "sensitivity and specificity are not adjusted)."
+    )
 
 
 def _worries(held: Sequence[JudgedFolder], sides: Sequence[Decided]) -> list[Worry]:

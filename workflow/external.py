@@ -15,7 +15,7 @@ from evaluation.bootstrap import Resampling
 from evaluation.ensembles import further_columns
 from evaluation.external_page import write_external_page
 from evaluation.predictions import Predictions, read_predictions
-from evaluation.recalibration import Calibrator
+from evaluation.rules import ORDERED
 from evaluation.subgroups import subgroups_of
 from evaluation.summary import evaluate_run
 from evaluation.transfer import seen_in_words, transfer_of
@@ -23,9 +23,10 @@ from evaluation.wording import Worry, plural, worry
 from workflow.ensembles import whole_folder
 from workflow.external_gallery import save_gallery
 from workflow.external_table import print_external
+from workflow.intact import calibration_of
 from workflow.judged_folder import promised
 from workflow.other_data import OtherData, card_of, load_other, scored, settings_of
-from workflow.records import copy_of, folder_for, judging_of, light_record, shown, started, write_record
+from workflow.records import JUDGING, copy_of, folder_for, judging_of, light_record, shown, started, write_record
 from workflow.scoring import Scorer, load_scorer
 from workflow.seen_images import Seen, seen_by
 
@@ -79,7 +80,7 @@ def external_of(
         seen = seen_by(scorer, other.prepared, other.rows, other.settings, bar)
         found.append((scorer, other, seen, scored(scorer, other, seen, bar)))
     settings = scorers[0].config
-    stored = {name: settings["evaluation"][name] for name in ("bootstrap", "confidence")}
+    stored = {name: settings["evaluation"][name] for name in JUDGING if name in settings["evaluation"]}
     options = judging_of(judging, stored | {"seed": settings["split"]["seed"]})
     folder = folder_for(str(next(iter(others.values())).settings["task"]["name"]), output)
     with whole_folder(folder) as beside:
@@ -116,11 +117,16 @@ def _own(scorer: Scorer, part: str) -> Predictions | None:
 
 
 def _apart(external: Predictions, val: Predictions | None) -> Predictions:
-    """The predictions with other image ids where two data sets happen to use the same ones for different images."""
-    if val is None or not set(external.frame["image_id"]) & set(val.frame["image_id"]):
-        return external
-    names = {name: "external/" + external.frame[name].astype(str) for name in ("image_id", "group_id")}
-    return external.with_frame(external.frame.assign(**names))
+    """The predictions with names of their own, because two data sets may use the same ones for different things.
+
+    Groups always get one: those that the run knows were left out as far as they mean the same. Images only where one of these
+    names is used twice.
+    """
+    taken = val is not None and bool(set(external.frame["image_id"]) & set(val.frame["image_id"]))
+    columns = ("image_id", "group_id") if taken else ("group_id",)
+    return external.with_frame(
+        external.frame.assign(**{name: "external/" + external.frame[name].astype(str) for name in columns})
+    )
 
 
 def _report(
@@ -139,7 +145,6 @@ def _report(
     columns = further_columns(test)
     title = f"{scorer.name} on external data: {other.name}"
     title = f"Phantom data - {title}" if other.prepared.phantom else title
-    calibrated = scorer.run / "calibration.json"
     metrics = evaluate_run(
         val,
         test,
@@ -153,16 +158,11 @@ def _report(
         subgroup_columns=[name for name in columns if val is None or name in val.frame],
         test_kind="external",
         beta=scorer.point.beta,
-        calibrator=Calibrator.from_dict(json.loads(calibrated.read_text(encoding="utf-8")))
-        if calibrated.is_file()
-        else None,
+        calibrator=calibration_of(scorer.run),
         **options,
     )
     # What the run's own data do not know, such as the classes there, is shown of the external images alone.
-    how, by = (
-        Resampling(options["bootstrap"], options["confidence"], (options["seed"], 1)),
-        metrics["splits"]["test"]["by"],
-    )
+    how, by = _resampling(options, 1), metrics["splits"]["test"]["by"]
     by |= {name: rows for name in columns if name not in by and (rows := subgroups_of(test, name, scorer.point, how))}
     folder.mkdir(parents=True)
     write_json(card_of(other, seen), folder / "data_card.json")
@@ -182,6 +182,12 @@ def _report(
     )
     parts = {"test": test} | ({} if val is None else {"val": val})
     return write_record(folder, metrics, scorer.point, record, parts, _worries(scorer, other, seen))
+
+
+def _resampling(options: Mapping[str, Any], number: int) -> Resampling:
+    return Resampling(
+        options["bootstrap"], options["confidence"], (options["seed"], number), interval=options["interval"]
+    )
 
 
 def _names(scorers: Sequence[Scorer]) -> list[str]:
@@ -204,6 +210,13 @@ def _worries(scorer: Scorer, other: OtherData, seen: Seen) -> list[Worry]:
         out = ", ".join(f"{count:,} {name}" for name, count in other.dropped.items())
         text += f" Left out on request: {out}."
     found = [worry("note", "External data", text)]
+    own = str(scorer.config["task"]["group_name"])
+    if scorer.point.rule in ORDERED and own != group:
+        text = (
+            f"The threshold counts {own}s; here every {group} is counted. Whether the recall that it promised was kept is "
+            "judged in units of another kind, so read that as a hint only."
+        )
+        found.append(worry("caution", f"The promise was made for {own}s", text))
     if seen.mask.any():
         text = (
             f"{plural(int(seen.mask.sum()), 'image')} of the external data are not judged, because the run was trained or "
@@ -230,7 +243,7 @@ def _row(
 ) -> dict[str, Any]:
     """One row of the matrix."""
     # Independent sets get independent resamples; those of the external one are the same as in its own report.
-    how = [Resampling(options["bootstrap"], options["confidence"], (options["seed"], number)) for number in (2, 1)]
+    how = [_resampling(options, number) for number in (2, 1)]
     return {
         "name": name,
         "run": shown(scorer.run),

@@ -180,16 +180,16 @@ def _cut(given: ForeignPredictions, share: float, seed: int, group_name: str) ->
             "calibration_share away, or columns.split=none to cut all lines anew."
         )
     whole = given.predictions
-    strata = _strata(whole)
-    drawn = np.zeros(len(strata), dtype=bool)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        if len(members) < FEWEST_STRATUM:
-            name = whole.classes[stratum]
+    for number, name in enumerate(whole.classes):
+        if len(np.unique(whole.groups[whole.targets == number])) == 1:
             raise ValueError(
                 f"calibration_share={share:g}: only one {group_name} shows {name}, so it cannot be on both sides. Give more "
                 "images, or a validation file."
             )
+    strata = _strata(whole)
+    drawn = np.zeros(len(strata), dtype=bool)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         drawn[np.random.default_rng([seed, int(stratum)]).permutation(members)[:count]] = True
     rows = drawn[whole.groups]
@@ -197,13 +197,23 @@ def _cut(given: ForeignPredictions, share: float, seed: int, group_name: str) ->
 
 
 def _strata(whole: Predictions) -> NDArray[np.int64]:
-    """Class number of each group: the rarest of all classes among its images."""
+    """Stratum of each group: the rank of the rarest of all classes among its images.
+
+    Strata of a single group, which cannot be divided, go with the next rarest class; that of the commonest with the one before.
+    """
     sizes = np.bincount(whole.targets, minlength=len(whole.classes))
     rank = np.empty(len(sizes), dtype=np.int64)
     rank[np.argsort(sizes, kind="stable")] = np.arange(len(sizes))
-    lowest = np.full(len(whole.group_names), len(sizes), dtype=np.int64)
-    np.minimum.at(lowest, whole.groups, rank[whole.targets])
-    return np.argsort(sizes, kind="stable")[lowest].astype(np.int64)
+    strata = np.full(len(whole.group_names), len(sizes), dtype=np.int64)
+    np.minimum.at(strata, whole.groups, rank[whole.targets])
+    for _ in range(len(sizes)):
+        there, counts = np.unique(strata, return_counts=True)
+        small = np.flatnonzero(counts < FEWEST_STRATUM)
+        if not len(small) or len(there) == 1:
+            break
+        place = int(small[0])
+        strata[strata == there[place]] = there[place + 1 if place + 1 < len(there) else place - 1]
+    return strata
 
 
 def _rows(whole: Predictions, rows: NDArray[np.bool_]) -> Predictions:

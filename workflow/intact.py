@@ -14,6 +14,7 @@ import yaml
 from conf.output import short
 from evaluation.metrics import auroc
 from evaluation.predictions import Predictions
+from evaluation.recalibration import Calibrator
 
 # AUROC and Brier score are stored in full, so only the order of a sum may differ.
 SAME: Final = 1e-9
@@ -54,6 +55,13 @@ def object_in(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged (it holds {str(content)[:40]!r}, not an object of fields){remedy}")
     return content
+
+
+def calibration_of(folder: Path) -> Calibrator | None:
+    """The calibration that a run stored; None for a run from before there was one."""
+    path = folder / "calibration.json"
+    remedy = ". Restore it, or train the run again."
+    return Calibrator.from_dict(object_in(path, remedy)) if path.is_file() else None
 
 
 def require_same_threshold(folder: Path, metrics: Mapping[str, Any]) -> None:

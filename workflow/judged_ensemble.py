@@ -27,7 +27,7 @@ def folds_of(source: JudgedFolder) -> int:
 
 def ensemble_parts(source: JudgedFolder, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """``ensemble`` and ``pooled`` of the source, with the figures on test that were just made; empty of a single run."""
-    found = {name: source.metrics[name] for name in ("ensemble", "pooled") if name in source.metrics}
+    found: dict[str, Any] = {name: source.metrics[name] for name in ("ensemble", "pooled") if name in source.metrics}
     if "ensemble" in found:
         own = "official" if folds_of(source) else "figures"  # the figures of folds are out of fold
         found["ensemble"] = {**found["ensemble"], own: headline(metrics["splits"]["test"])}

@@ -158,8 +158,8 @@ def read_judged(folder: Path, key: str = "compare") -> JudgedFolder:
             f"{folder / 'metrics.json'} is no judged run ({', '.join(lacking) or 'splits'} missing). Judge it again."
         )
     with undamaged(folder):
-        _require_fields(found)
         require_same_threshold(folder, found.metrics)
+        _require_fields(found)
     if not found.has(found.test_part):
         raise ValueError(f"{key}: {short(folder)}: predictions/{found.test_part}.csv is missing. Judge the run again.")
     return found
@@ -170,7 +170,8 @@ def _require_fields(found: JudgedFolder) -> None:
     metrics, summary = found.metrics, found.summary
     positive_classes(list(metrics["classes"]), metrics["positive"])
     point = OperatingPoint.from_dict(metrics["threshold"])
-    metrics["bootstrap"]["resamples"], metrics["bootstrap"]["seed"], metrics["confidence"], metrics["worries"]
+    int(metrics["bootstrap"]["resamples"]), int(metrics["bootstrap"]["seed"]), float(metrics["confidence"])
+    {item["title"] for item in metrics["worries"]}
     for split in metrics.get("splits", {"pooled": summary}).values():
         split["n"] + split["n_positive"], split["auroc"]["value"], split["brier"]["value"]
         at = split["at_threshold"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -157,9 +156,3 @@ def lock_baseline(settings: dict[str, Any], folder: Path, prepared: PreparedData
 def write_calibration(calibrator: Calibrator, folder: Path, title: str) -> None:
     """Write ``calibration.json``."""
     write_json({"title": title, "notice": RESEARCH_NOTICE, **calibrator.to_dict()}, folder / "calibration.json")
-
-
-def read_calibration(folder: Path) -> Calibrator | None:
-    """The calibration of a finished run; None for a run from before there was one."""
-    path = folder / "calibration.json"
-    return Calibrator.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -13,6 +13,7 @@ import yaml
 from conf.output import short
 from datamodules.card import worries_of_data
 from evaluation.predictions import Predictions, read_predictions
+from workflow.intact import object_in
 
 FILES = ("config.yaml", "metrics.json", "threshold.json", "predictions/val.csv", "predictions/test.csv")
 SAME_PROCEDURE = (
@@ -136,10 +137,7 @@ def read_member(folder: Path) -> Member:
 def _json(path: Path, meaning: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{short(path.parent)}: {path.name} is missing, so {meaning}.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}). Train the run again.") from error
+    return object_in(path, ". Train the run again.")
 
 
 def _require_same(members: Sequence[Member]) -> None:

@@ -27,6 +27,7 @@ from workflow.seen_images import Seen
 
 DROP = "drop"
 SOURCE_CLASS = "class_there"
+_UNUSED = ("split.", "data.per_class=", "data.fraction=")
 # No split of the other data set is used. This one asks least of it: two halves of halves, rare classes whole.
 _ANY_SPLIT = {
     "kind": "random",
@@ -71,10 +72,16 @@ def settings_of(overrides: Sequence[str], scorer: Scorer) -> dict[str, Any]:
     """The settings that these overrides give, with the run's way of decoding in place of any other.
 
     Raises:
-        ValueError: no task, or a value out of range.
+        ValueError: no task, a value out of range, or a key that would not be used.
     """
     if not any(text.startswith("task=") for text in overrides):
         raise ValueError("which data set? Name its task and where it lies: task=TASK data.root=FOLDER.")
+    for text in overrides:
+        if text.startswith(_UNUSED):
+            raise ValueError(
+                f"{text}: another data set is neither split nor thinned, all its images are tested on. Leave it away; its "
+                "official test part alone: part=test."
+            )
     settings = plain_settings(composed(list(overrides)))
     settings["model"] |= scorer.decoding
     settings["split"] |= _ANY_SPLIT

@@ -16,6 +16,7 @@ from conf.output import write_json
 from conf.schema import RESEARCH_NOTICE, EvaluationConfig
 from evaluation.predictions import Predictions, write_predictions
 from evaluation.report import write_report
+from evaluation.report_text import place
 from evaluation.threshold import Infeasible, OperatingPoint, choose_operating_point
 from evaluation.wording import Worry
 from workflow.ensembles import require_new, with_worries
@@ -44,11 +45,7 @@ def started() -> str:
 
 def shown(path: Path) -> str:
     """A place as a page that is passed on names it: from where the command was typed; of one elsewhere only the end."""
-    place = Path(os.path.abspath(path))
-    for base, mark in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if place.is_relative_to(base):
-            return mark + place.relative_to(base).as_posix()
-    return "/".join(["...", *place.parts[-2:]])
+    return str(place(os.path.abspath(path)))
 
 
 def point_asked_for(val: Predictions, asked: Mapping[str, Any], **arguments: Any) -> OperatingPoint:

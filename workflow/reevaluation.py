@@ -15,13 +15,12 @@ from evaluation.baseline_table import Pair
 from evaluation.ensembles import approximate, further_columns
 from evaluation.pages import write_whole
 from evaluation.predictions import Predictions
-from evaluation.recalibration import Calibrator
 from evaluation.summary import SCHEMA, evaluate_run
 from evaluation.threshold import OperatingPoint, choose_operating_point, fixed_point
 from evaluation.wording import Worry, worry
 from evaluation.wording import short as score
 from workflow.ensembles import whole_folder
-from workflow.intact import require_unchanged, undamaged
+from workflow.intact import calibration_of, require_unchanged, undamaged
 from workflow.judged_ensemble import ensemble_parts, ensemble_worries, folds_of
 from workflow.judged_folder import JudgedFolder, read_judged
 from workflow.records import (
@@ -176,7 +175,7 @@ def judged_again(
     with undamaged(source.folder):
         baselines = baselines_of(source) if val is not None else {}
         domain_aucs = (m.get("shift") or {}).get("domain_auc") or {}
-        calibrator = _calibrator(source.folder)
+        calibrator = calibration_of(source.folder)
     metrics = evaluate_run(
         val,
         test,
@@ -235,12 +234,6 @@ def _without_advance(metrics: dict[str, Any], source: JudgedFolder, point: Opera
 def _decides_alike(point: OperatingPoint, before: OperatingPoint) -> bool:
     plain: dict[str, Any] = {"price": (), "statement": "", "infeasible": ""}  # nothing of the point itself
     return replace(point, **plain) == replace(before, **plain)
-
-
-def _calibrator(run: Path) -> Calibrator | None:
-    """The calibration that the run stored; None where it has none, so that one is fitted on validation."""
-    path = run / "calibration.json"
-    return Calibrator.from_dict(read_json(path, "the scores cannot be recalibrated")) if path.is_file() else None
 
 
 def _parts(source: JudgedFolder) -> dict[str, Predictions]:

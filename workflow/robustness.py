@@ -85,11 +85,16 @@ def robustness_of(
     clean, cells = _scored(scorer, prepared, rows, kinds_for(domain), seed, bar)
     settings = scorer.config["evaluation"]
     draws = scorer.config["split"]["seed"]
-    how = Resampling(bootstrap or settings["bootstrap"], confidence or settings["confidence"], (draws, 1))
+    how = Resampling(
+        bootstrap or settings["bootstrap"],
+        confidence or settings["confidence"],
+        (draws, 1),
+        interval=settings.get("interval", "percentile"),
+    )
     content = {
         **_facts(scorer, prepared, command),
         "confidence": how.confidence,
-        "bootstrap": {"resamples": how.resamples, "unit": task["group_name"], "seed": draws},
+        "bootstrap": {"resamples": how.resamples, "unit": task["group_name"], "seed": draws, "method": how.interval},
         "images": _images(clean, stored, images, seed),
         "domain": domain,
         "seed": seed,

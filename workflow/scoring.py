@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from evaluation.threshold import OperatingPoint
 from models.blocks import BlockNetwork
 from models.bundle import DESCRIPTION, Normalise, load_bundle
 from models.views import views
+from workflow.intact import object_in
 
 # As many as the evaluation batches of a run with the usual data.batch_size: convolutions may round otherwise in other sizes.
 _AT_ONCE = 64
@@ -249,7 +249,4 @@ def _require_alike(networks: Sequence[ScoredBy]) -> None:
 def _json(path: Path, meaning: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"run={short(path.parent)}: {path.name} is missing, so {meaning}.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}).") from error
+    return object_in(path, ". Restore it, or train the run again.")

@@ -22,6 +22,7 @@ from workflow.own_data import own_data
 from workflow.scoring import Scorer
 
 _HELD = ("train", "val")
+OWN_IMAGES = "my_images"  # what conf/task/folder.yaml and table.yaml call any data set
 _ARCHIVE_ID = re.compile(r"ISIC_\d{7}")  # one number is one picture, whichever data set of the archive it came with
 
 
@@ -80,7 +81,8 @@ def seen_by(
         picture, unchecked = np.zeros(len(frame), dtype=bool), str(error).splitlines()[0]
     # A group stays whole: of a lesion with one known picture the others are not new either.
     groups = set(frame["group_id"][content | name | picture])
-    if _same_source(scorer.config, settings):
+    known = bool((content | name | picture).any())
+    if _same_source(scorer.config, settings, known):
         groups |= set().union(*(set(used[column]) for column in ("group_id", "true_group") if column in used))
     group = frame["group_id"].isin(groups).to_numpy(dtype=bool) & ~(content | name | picture)
     found = [int(mask.sum()) for mask in (content, name, picture, group)]
@@ -103,12 +105,20 @@ def _archive_ids(names: pd.Series) -> pd.Series:
     return names.astype(str).str.extract(f"({_ARCHIVE_ID.pattern})", expand=False).fillna("")
 
 
-def _same_source(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Whether the names of groups mean the same: one data set, and both generated or both not."""
-    return bool(
+def _same_source(config: Mapping[str, Any], settings: Mapping[str, Any], known: bool) -> bool:
+    """Whether the names of groups mean the same: one data set, and both generated or both not.
+
+    Folders and tables of one's own are all called alike, and two hospitals may both have a patient 1: there the folder has to
+    be the same, or one image ``known``.
+    """
+    alike = (
         config["task"]["dataset"] == settings["task"]["dataset"]
         and config["data"]["source"] == settings["data"]["source"]
     )
+    if not alike or settings["task"]["dataset"] != OWN_IMAGES:
+        return bool(alike)
+    before, after = (Path(side["data"]["root"]).expanduser().resolve() for side in (config, settings))
+    return known or before == after
 
 
 def _same_pictures(

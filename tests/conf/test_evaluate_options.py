@@ -18,6 +18,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders a and b, files p.csv and v.csv, in the current folder."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
     for name in ("p.csv", "v.csv"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -101,12 +102,11 @@ def test_what_describes_another_data_set_is_passed_on_as_it_was_typed() -> None:
             "run=a",
             "task=ham10000",
             "data.root=/some where",
-            "split.seed=3",
             "mapping={nevus: benign, mel:malignant}",
             "part=test",
         ]
     )
-    assert options.overrides == ["task=ham10000", "data.root=/some where", "split.seed=3"]
+    assert options.overrides == ["task=ham10000", "data.root=/some where"]
     assert options.mapping == {"nevus": "benign", "mel": "malignant"} and options.part == "test"
 
 
@@ -164,7 +164,8 @@ def test_what_describes_another_data_set_is_passed_on_as_it_was_typed() -> None:
         ("run=a prevalences=[0.1,2]", ("prevalences=2", "below 1")),
         ("run=a model.image_size=64", ("model.image_size=64", "belongs to train.py")),
         ("run=a output=a/again", ("output=a/again", "inside a")),
-        ("compare=[a,b] output=b", ("inside b", "not changed")),
+        ("compare=[a,b] output=b/new", ("inside b", "not changed")),
+        ("predictions=p.csv output=a/deep/new", ("inside a", "not changed")),
         ("run=a seed=-1", ("seed=-1", "at least 0")),
     ],
 )
@@ -191,3 +192,7 @@ def test_every_key_of_the_operating_point_is_known_and_every_form_is_reachable()
     fields: dict[str, Any] = vars(ThresholdConfig())
     assert {f"threshold.{name}" for name in fields} <= set(KEYS)
     assert {form for key in KEYS.values() for form in key.forms} == set(CALLED)
+
+
+def test_a_record_may_lie_beside_the_runs_that_are_searched() -> None:
+    assert parsed(["aggregate=.", "output=evaluations/new"]).output == Path("evaluations/new")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +154,20 @@ def test_control_c_stops_with_one_line(
     with pytest.raises(SystemExit) as stopped:
         evaluate.main([f"predictions={files / 'scores.csv'}"])
     assert stopped.value.code == 130 and "nothing was written" in capsys.readouterr().out
+
+
+def test_being_terminated_is_as_control_c(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def terminated(folder: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before, output = signal.getsignal(signal.SIGTERM), files / "made" / "record"
+    monkeypatch.setattr("workflow.records.write_report", terminated)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            evaluate.main([f"predictions={files / 'scores.csv'}", f"output={output}", "bootstrap=100"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 130 and "nothing was written" in capsys.readouterr().out
+    assert list(output.parent.iterdir()) == []

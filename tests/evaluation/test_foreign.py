@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,10 @@ def test_a_split_column_gives_validation(tmp_path: Path) -> None:
     assert "Training images left out" in titles(found)
     everything = read(tmp_path, "\n".join(["image,label,score,patient,split", *rows]), columns={"split": None})
     assert len(everything.predictions) == 5 and everything.validation is None
-    other_use = read(tmp_path, "\n".join(["image,label,score,patient,set", *rows]).replace("train", "boat"))
+    boats = [
+        re.sub(r"val$|valid|test$|Test|train", "boat" if number % 2 else "car", row) for number, row in enumerate(rows)
+    ]
+    other_use = read(tmp_path, "\n".join(["image,label,score,patient,set", *boats]))
     assert len(other_use.predictions) == 5 and other_use.subgroups == ["set"]
     assert_refused(
         tmp_path,
@@ -260,3 +264,57 @@ def test_one_class_only_needs_both_names(tmp_path: Path) -> None:
     text = "id,label,score\na,sick,0.9\nb,sick,0.4\n"
     assert_refused(tmp_path, text, "everywhere", "classes=[NEGATIVE,POSITIVE]")
     assert read(tmp_path, text, classes=["well", "sick"], positive=["sick"]).predictions.labels.tolist() == [1, 1]
+
+
+SPLIT = "image,label,score,split\na,1,0.9,{one}\nb,0,0.1,{one}\nc,1,0.8,{other}\nd,0,0.2,{other}\n"
+
+
+def test_an_unknown_word_beside_known_ones_is_no_test_image(tmp_path: Path) -> None:
+    for word in ("calibration", "Calib", "cal"):
+        found = read(tmp_path, SPLIT.format(one=word, other="test"))
+        assert found.validation is not None and len(found.validation) == len(found.predictions) == 2
+    words = ("split is 'fold1' in line 2", "expected val or test", "columns.split=none")
+    assert_refused(tmp_path, SPLIT.format(one="fold1", other="test"), *words)
+    found = read(tmp_path, SPLIT.format(one="left", other="right"))
+    assert found.validation is None and found.subgroups == ["split"], "another use of the word"
+
+
+def test_lines_of_one_part_only_are_named_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError) as caught:
+        read(tmp_path, SPLIT.format(one="val", other="val"))
+    assert "names no test line, only val." in str(caught.value) and "np." not in str(caught.value)
+
+
+def test_one_is_a_positive_label_only_beside_nought_or_minus_one(tmp_path: Path) -> None:
+    text = "image,label,score\na,{b},0.9\nb,{a},0.2\nc,{b},0.7\n"
+    assert_refused(tmp_path, text.format(a=1, b=2), "['1', '2']", "positive=2")
+    assert read(tmp_path, text.format(a=1, b=2), positive=["2"]).predictions.labels.tolist() == [1, 0, 1]
+    assert read(tmp_path, text.format(a=-1, b=1)).predictions.labels.tolist() == [1, 0, 1]
+    each = "image,label,prob_1,prob_2\na,2,0.1,0.9\nb,1,0.8,0.2\n"
+    assert_refused(tmp_path, each, "nothing says whose recall matters")
+    named = read(tmp_path, each, classes=["benign", "malignant"]).predictions
+    assert named.labels.tolist() == [1, 0] and named.scores.tolist() == [0.9, 0.2]
+
+
+def test_one_class_in_two_spellings(tmp_path: Path) -> None:
+    text = "image,label,score\na,Malignant,0.9\nb,benign,0.2\nc,malignant,0.7\n"
+    found = read(tmp_path, text, positive=["malignant"])
+    assert found.predictions.labels.tolist() == [1, 0, 1]
+    assert "Malignant is positive, and the score is its probability. benign is negative." in found.notes[-1]["text"]
+
+
+def test_what_the_numbers_were_taken_for_is_said(tmp_path: Path) -> None:
+    called = read(tmp_path, BINARY, positive=["foo"])
+    assert "Label 1 is positive: foo, as positive= calls it, label 0 negative." in called.notes[-1]["text"]
+    both = "image,label,prob_1,prob_0\na,1,0.9,0.1\nb,0,0.2,0.8\n"
+    found = read(tmp_path, both)
+    assert "Label 1 is positive, label 0 negative." in found.notes[-1]["text"]
+    assert "assumed from its name" not in found.notes[-1]["text"]
+    named = read(tmp_path, both, classes=["benign", "malignant"], positive=["malignant"]).predictions
+    assert named.scores.tolist() == [0.9, 0.2] and named.labels.tolist() == [1, 0], "by number, not in the file's order"
+    assert read(tmp_path, both, positive=["1"]).predictions.scores.tolist() == [0.9, 0.2]
+
+
+def test_a_column_that_another_role_took(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"columns": {"score": "y_true"}}
+    assert_refused(tmp_path, BINARY, "columns.score=y_true took 'y_true'", "columns.label=NAME", **options)

@@ -96,6 +96,24 @@ def test_external_testing_is_claimed_only_where_it_was_done(run: RunFiles, kind:
     assert expected in row.text and row.by_hand is (kind == "given")
 
 
+@pytest.mark.parametrize(("monitor", "kept"), [("val/auroc", "Highest"), ("val/loss", "Lowest")])
+def test_the_direction_of_the_selection_is_that_of_the_figure(run: RunFiles, monitor: str, kept: str) -> None:
+    config = CONFIG.replace("monitor: val/auroc", f"monitor: {monitor}")
+    rows = rows_of(replace(run, run=None, config=config))
+    assert rows["Selection"].text == f"{kept} {monitor} on validation"
+
+
+def test_the_threshold_is_tagged_as_fixed_before_the_test_only_where_it_was(run: RunFiles) -> None:
+    assert rows_of(run)["Threshold"].topic == "threshold and how it was chosen; before the test"
+    again = {"kind": "judged again", "source": {"kind": "run", "threshold": 0.9}}
+    assert rows_of(replace(run, run=again))["Threshold"].topic == "threshold and how it was chosen"
+
+
+def test_what_the_test_showed_of_a_promised_specificity_is_told_too(run: RunFiles) -> None:
+    promise = run.metrics["promise"] | {"specificity": {"kept": True, "sentence": "It is met."}}
+    assert rows_of(replace(run, metrics=run.metrics | {"promise": promise}))["On test"].text.endswith(" It is met.")
+
+
 def test_no_worry_is_no_proof(run: RunFiles) -> None:
     rows = rows_of(replace(run, metrics=run.metrics | {"worries": []}))
     assert "That is no proof" in rows["Automatic checks"].text

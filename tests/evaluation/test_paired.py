@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests  # type: ignore[import-unt
 from evaluation.agreement import agreement, disagreements, mcnemar, mcnemar_of, sign_test
 from evaluation.bootstrap import Resampling
 from evaluation.decided import decide, mean_of, resample
+from evaluation.intervals import wilson
 from evaluation.paired import compare, favours, holm, row_of, signed
 from evaluation.paired_words import p_text, words_of
 from evaluation.predictions import Predictions, PredictionsError
@@ -195,6 +196,43 @@ def test_words_where_nothing_differs_or_each_wins() -> None:
         "Both give every image the same score; at its own locked threshold B finds more sick"
     )
     assert each["decisions"] == {"sensitivity": "b", "specificity": "a"}
+
+
+def test_two_models_without_an_error_may_differ_on_other_images() -> None:
+    """No resample holds a wrong order, so that the bootstrap would call a difference of 0 certain."""
+    labels = np.repeat([1, 0], [20, 30])
+    rng = np.random.default_rng(0)
+    a, b = (predictions(np.where(labels == 1, 0.7, 0.1) + 0.2 * rng.random(50), labels) for _ in range(2))
+    found = compare(a, b, 0.5, 0.5, HOW)
+    row, unsure = row_of(found, "auroc"), 1 - wilson(20, 20)[0]
+    assert row is not None and (row["a"]["value"], row["b"]["value"]) == (1.0, 1.0)
+    assert (row["a"]["low"], row["a"]["high"]) == pytest.approx((1 - unsure, 1.0))
+    assert (row["difference"]["low"], row["difference"]["high"]) == pytest.approx((-unsure, unsure))
+    for name in ("average_precision", "balanced_accuracy"):  # all resamples agree: no ends rather than certainty
+        other = row_of(found, name)
+        assert other is not None and other["a"]["low"] is None and other["difference"]["low"] is None
+    words = words_of(found, ("A", "B"), ("sick", "normal"), "patient")
+    assert words["verdict"] == "none" and f"below {unsure:.3f} either way" in words["sentences"][1]
+
+
+def test_the_same_order_under_other_scores_is_not_said_to_be_certain() -> None:
+    a, _ = pair_of()
+    b = a.with_frame(a.frame.assign(prob_normal=1 - a.scores**2, prob_sick=a.scores**2))
+    found = compare(a, b, 0.5, 0.25, HOW)
+    row = row_of(found, "auroc")
+    assert row is not None and row["difference"]["value"] == 0 and row["difference"]["low"] is None
+    text = words_of(found, ("A", "B"), ("sick", "normal"), "patient")["sentences"][1]
+    assert "no evidence that one ranks better" in text and "below" not in text and "too few groups" not in text
+
+
+def test_words_say_which_p_is_adjusted_for_several_comparisons() -> None:
+    found = compare(*pair_of(), 0.5, 0.5, HOW)
+    one, several = (
+        words_of(found, ("A", "B"), ("sick", "normal"), "patient", adjusted_p=p)["sentences"][1:4] for p in (None, 0.2)
+    )
+    assert not any("adjusted" in text for text in one)
+    assert ", adjusted for the number" in several[0]
+    assert all("not adjusted for the number of comparisons;" in text for text in several[1:])
 
 
 def test_one_class_has_no_ranking_but_is_compared() -> None:

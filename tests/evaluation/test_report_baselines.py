@@ -95,6 +95,15 @@ def test_every_baseline_is_in_the_table_and_in_the_figure(tmp_path: Path, k: int
     assert "No evidence of skill beyond a HOG and SVM baseline" in text_of(page)
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "The baseline beside the model"), (3, "All 3 beside the model")])
+def test_the_card_links_to_as_many_baselines_as_there_are(tmp_path: Path, count: int, said: str) -> None:
+    metrics = make_run(tmp_path, 2)
+    best = [row for row in metrics["baselines"] if row["best"]]
+    metrics["baselines"] = best if count == 1 else metrics["baselines"]
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert said in text_of(write_report(tmp_path).read_text())
+
+
 def test_metrics_from_before_there_were_several_baselines(tmp_path: Path) -> None:
     metrics = make_run(tmp_path, 2)
     del metrics["baselines"], metrics["baseline"]["key"]

@@ -106,7 +106,8 @@ def test_another_data_set_keeps_the_threshold_of_the_run(tmp_path: Path) -> None
 def test_validation_brings_the_whole_page_back(tmp_path: Path) -> None:
     page = page_of(tmp_path, draw("t"), "given", draw("v", 400))
     text = text_of(page)
-    assert 'id="shift"' in page and "Said before the test:" in text and "What the test showed:" in text
+    assert 'id="shift"' in page and "What the rule leads to expect:" in text and "What the test showed:" in text
+    assert "Said before the test" not in text and "only then taken to the test" not in text
     assert '<section id="calibration"' in page and '<section id="benefit"' in page
 
 

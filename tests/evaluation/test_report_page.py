@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from evaluation.wording import worry
 from tests.evaluation.test_report import DATA_CARD, Page, edit, make_run
 
 CSS = (Path(pages.__file__).parent / "report.css").read_text(encoding="utf-8")
+VOID = {"meta", "link", "br", "img", "input", "hr", "col", "wbr", "source"}
 TEXT = ("ink", "muted", "accent", "alarm", "caution", "good")
 
 
@@ -93,6 +95,38 @@ def test_motion_print_and_phones_are_provided_for() -> None:
     assert re.search(r"caption \{ position: sticky; left: 0; width: 100cqi;", CSS)
 
 
+class Parents(HTMLParser):
+    """The classes of the element that each table is in."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, list[str]]] = []
+        self.found: list[list[str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.found.append(self.open[-1][1])
+        if tag not in VOID:
+            self.open.append((tag, (dict(attrs).get("class") or "").split()))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+
+def parents_of_tables(text: str) -> list[list[str]]:
+    return Parents(text).found
+
+
+def test_a_table_outside_its_box_is_seen() -> None:
+    inside, outside = (
+        '<div class="scroll"><table></table></div>',
+        '<div class="scroll"></div><p><br></p><table></table>',
+    )
+    assert parents_of_tables(f"<main>{inside}{outside}</main>") == [["scroll"], []]
+
+
 def test_headings_never_jump_and_landmarks_are_named(tmp_path: Path) -> None:
     text = report.write_report(make_run(tmp_path / "run")).read_text(encoding="utf-8")
     page = Page(text)
@@ -105,9 +139,8 @@ def test_headings_never_jump_and_landmarks_are_named(tmp_path: Path) -> None:
     assert all(attrs.get("aria-label") for _, attrs in page.tags if attrs.get("role") == "region")
     assert not [attrs for tag, attrs in page.tags if tag == "th" and "scope" not in attrs]
     # Tables scroll inside their own box, which the keyboard can reach.
-    assert text.count("<table") <= len(
-        [attrs for _, attrs in page.tags if "scroll" in (attrs.get("class") or "").split()]
-    )
+    assert len(parents_of_tables(text)) == text.count("<table") > 5
+    assert [classes for classes in parents_of_tables(text) if "scroll" not in classes] == []
     assert all(a.get("tabindex") == "0" for _, a in page.tags if "scroll" in (a.get("class") or "").split())
 
 
@@ -204,6 +237,12 @@ def test_checks_of_a_clean_run() -> None:
 def test_each_check_answers_from_the_files(changes: dict[str, Any], name: str, level: str) -> None:
     found = {check.name: check.level for check in checks_of(run_with(**changes))}
     assert found[name] == level
+
+
+def test_a_poor_calibration_is_told_as_a_sentence() -> None:
+    for level in ("caution", "alarm"):
+        held = run_with(calibration={"worry": worry(level, "Scores are off", "")})
+        assert {check.name: check.state for check in checks_of(held)}["Calibration"] == "cannot be read as risks"
 
 
 def test_the_weak_subgroup_is_known_from_its_worry() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from evaluation.report_text import (
     difference,
     difference_range,
     moment,
     percent,
+    place,
     plural,
     probability,
     range_of,
@@ -31,3 +34,21 @@ def test_numbers_as_people_write_them() -> None:
     assert [seconds(value) for value in (None, 2.25, 217.0, 7500.0)] == ["\u2013", "2.2 s", "3 min 37 s", "2 h 05 min"]
     assert moment("2026-11-21T08:15:41+00:00") == "21 November 2026, 08:15 UTC" and moment("soon") == "soon"
     assert plural(1, "patient") == "1 patient" and plural(1234, "patient") == "1,234 patients"
+
+
+def test_a_place_is_named_from_where_the_reader_may_know_it() -> None:
+    here, home = Path("/home/a/work"), Path("/home/a")
+    for written, expected in {
+        "/home/a/work/runs/1": "runs/1",
+        "/home/a/work": ".",
+        "/home/a/data/../runs/1": "~/runs/1",
+        "/mnt/disk/team/runs/1": ".../runs/1",
+        "/tmp/a": ".../tmp/a",
+        "runs/1": "runs/1",
+        "~/runs/1": "~/runs/1",
+        ".../runs/1": ".../runs/1",
+        "a title": "a title",
+    }.items():
+        assert place(written, here, home) == expected
+    assert place(0.25) == 0.25 and place(None) is None
+    assert place(str(Path.cwd() / "runs")) == "runs"

@@ -14,6 +14,7 @@ from rich.console import Console
 from evaluation.bootstrap import Resampling
 from evaluation.external_page import write_external_page
 from evaluation.figures_robustness import robustness_panels, transfer_dots
+from evaluation.intervals import wilson
 from evaluation.predictions import Predictions
 from evaluation.robustness import cell_of, figures_of, findings_of, kind_of, resampled_at, subset_rows
 from evaluation.robustness_page import write_robustness_page
@@ -76,6 +77,34 @@ def test_unchanged_images_change_nothing() -> None:
     for difference in cell["difference"].values():
         assert (difference["value"], difference["low"], difference["high"]) == (0, 0, 0)
     assert (cell["lost"], cell["raised"], cell["changed"]) == (0, 0, 0)
+
+
+def test_a_model_without_an_error_is_not_certain() -> None:
+    """A side that is exactly 0 or 1 does not move in any resample; its own interval says how far it may be wrong."""
+    labels = np.repeat([1, 0], 12)
+    perfect = predictions(np.where(labels == 1, 0.9, 0.1), labels, per_group=1)
+    one_missed = perfect.scores.copy()
+    one_missed[0] = 0.05
+    base, worse = resampled_at(perfect, 0.5, HOW), predictions(one_missed, labels, per_group=1)
+    figures = figures_of(perfect, base, 0.5, 0.95)
+    assert (figures["auroc"]["low"], figures["auroc"]["high"]) == pytest.approx(wilson(12, 12))
+    same = cell_of(perfect, base, perfect, base, 0.5, 0.95)["difference"]
+    assert same["auroc"]["low"] < 0 < same["auroc"]["high"] and same["specificity"]["low"] < 0
+    moved = cell_of(worse, resampled_at(worse, 0.5, HOW), perfect, base, 0.5, 0.95)["difference"]["sensitivity"]
+    assert moved["value"] == pytest.approx(-1 / 12) and moved["high"] > 0.05
+    row = transfer_of(perfect, worse, 0.5, (HOW, OTHER), "cnn", "Elsewhere")
+    for name, change in row["difference"].items():
+        assert change["low"] < 0 < change["high"] and change["method"] == "newcombe", name
+    none_left = predictions(np.full(24, 0.05), labels, per_group=1)
+    lost = cell_of(none_left, resampled_at(none_left, 0.5, HOW), perfect, base, 0.5, 0.95)["difference"]["sensitivity"]
+    assert lost["value"] == -1 and -1 < lost["high"] < -0.5, "from all found to none found is beyond chance"
+
+
+def test_intervals_are_made_as_asked_for() -> None:
+    base, bca = clean(), Resampling(200, 0.95, (0, 1), "bca")
+    before, changed = resampled_at(base, 0.5, bca), lowered(base, 0.1)
+    cell = cell_of(changed, resampled_at(changed, 0.5, bca), base, before, 0.5, 0.95)
+    assert "BCa" in cell["auroc"]["method"] and "BCa" in cell["difference"]["brier"]["method"]
 
 
 def test_the_first_notable_drop_is_named_and_whether_it_is_certain() -> None:

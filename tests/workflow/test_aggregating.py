@@ -243,3 +243,7 @@ def test_changed_scores_are_left_out(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "m" / "0" / "predictions" / "test.csv", tmp_path / "m" / "1" / "predictions")
     members, left_out = aggregate_sources.read(aggregate_sources.find([tmp_path / "m"]))
     assert len(members) == 1 and "is not what was judged" in left_out[0]["reason"]
+    fake_run(tmp_path / "m" / "1", seed=1)
+    change(tmp_path / "m" / "1" / "threshold.json", "threshold", to=0.5)
+    members, left_out = aggregate_sources.read(aggregate_sources.find([tmp_path / "m"]))
+    assert len(members) == 1 and "threshold is 0.5 in threshold.json" in left_out[0]["reason"]

@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read
-from workflow.reevaluation import rejudge
 from workflow.comparing import compare_runs, print_comparison
 from workflow.ensembles import Request, build_ensemble
 from workflow.judged_folder import read_judged
+from workflow.reevaluation import rejudge
 
 COMMAND = "python evaluate.py compare=[A,B]"
 
@@ -116,7 +116,8 @@ def test_more_than_two_are_set_against_the_first_with_adjusted_p(runs: list[Path
     p = sorted(pair["p"] for pair in content["pairs"])
     adjusted = sorted(pair["p_adjusted"] for pair in content["pairs"])
     assert adjusted == pytest.approx([min(1.0, 2 * p[0]), max(min(1.0, 2 * p[0]), p[1])])
-    assert "Holm" in content["headline"]
+    assert "p values of AUROC adjusted by Holm's method" in content["headline"]
+    assert "sensitivity and specificity are not adjusted" in content["headline"]
     assert_good_page(tmp_path / "out" / "report.html")
     text = printed(content)
     assert "B - A" in text and "C - A" in text

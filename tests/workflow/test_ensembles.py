@@ -133,6 +133,7 @@ def test_folds_are_pooled_each_image_once_at_its_folds_threshold(classes: list[s
     assert "approximate, not certified" in metrics["threshold"]["statement"]
     page = (output / "report.html").read_text(encoding="utf-8")
     assert metrics["threshold"]["statement"] in page
+    assert str(tmp_path) not in page and f".../{'/'.join(runs[0].parts[-2:])}<" in page
     assert page.count("<tr>") >= 4 and "All classes" in page if classes == THREE else "All classes" not in page
     assert f"{metrics['ensemble']['spread']['AUROC']['mean']:.3f}" in page
     assert not (output / "predictions" / "test.csv").exists(), "no image was kept for an end test"

@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 
+from evaluation.predictions import Predictions
 from tests.conftest import make_chest_xray, write_image
 from tests.workflow.tiny_run import tiny_ensemble, tiny_run
 from workflow.aggregating import aggregate_runs, print_aggregate
-from workflow.external import external_of, print_external
+from workflow.external import _apart, external_of, print_external
 from workflow.other_data import classes_in_terms
 
 OURS = ("NORMAL", "PNEUMONIA")
@@ -129,6 +131,51 @@ def test_reports_data_card_and_classes_there_are_written(made: tuple[dict[str, A
     console = Console(record=True, width=250, highlight=False)
     print_external(content, console)
     assert "3 images left out, which this run has seen" in console.export_text()
+
+
+def test_groups_have_names_of_their_own_in_the_report(made: tuple[dict[str, Any], Path]) -> None:
+    """Two data sets may both have a patient 1; image names stay where they tell images apart."""
+    content, folder = made
+    inside = folder / content["rows"][0]["folder"]
+    test = pd.read_csv(inside / "predictions" / "test.csv", dtype=str)
+    assert test["group_id"].str.startswith("external/").all()
+    assert not test["image_id"].str.startswith("external/").any()
+
+
+def test_equal_group_names_are_no_alarm() -> None:
+    frame = pd.DataFrame({"image_id": ["a", "b"], "group_id": ["1", "2"], "label": ["NORMAL", "PNEUMONIA"]})
+    frame["prob_NORMAL"], frame["prob_PNEUMONIA"] = [0.9, 0.1], [0.1, 0.9]
+    external, val = (Predictions(frame.assign(image_id=names), OURS, "PNEUMONIA") for names in (["a", "b"], ["c", "d"]))
+    assert not set(_apart(external, val).group_names) & set(val.group_names)
+    assert list(_apart(external, val).frame["image_id"]) == ["a", "b"]
+    assert list(_apart(val, val).frame["image_id"]) == ["external/c", "external/d"]
+    assert list(_apart(external, None).frame["group_id"]) == ["external/1", "external/2"]
+
+
+def test_intervals_and_prevalences_are_those_of_the_run(
+    place: Path, run: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    """And a promise about patients that is checked on images is said to be a hint only."""
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    config = yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))
+    config["evaluation"] |= {"interval": "bca", "prevalences": [0.07]}
+    (other / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    out: dict[str, Any] = {"command": "typed", "output": tmp_path / "out", "progress": False, "bootstrap": 50}
+    images = overrides(place, elsewhere, "task.group_name=image")
+    content, folder = external_of([other], images, mapping=MAPPING, **out)
+    row = content["rows"][0]
+    metrics = json.loads((folder / row["folder"] / "metrics.json").read_text(encoding="utf-8"))
+    test = metrics["splits"]["test"]
+    assert "BCa" in row["external"]["auroc"]["method"] and "BCa" in test["auroc"]["method"]
+    assert [item["prevalence"] for item in test["at_threshold"]["prevalence"]] == [0.07]
+    assert "The promise was made for patients" in [item["title"] for item in metrics["worries"]]
+
+
+def test_what_would_not_be_used_is_refused(place: Path, run: Path, elsewhere: Path, tmp_path: Path) -> None:
+    for text in ("split.seed=3", "split.kind=random", "data.fraction=0.5"):
+        with pytest.raises(ValueError, match=rf"{text}: another data set is neither split nor thinned"):
+            external_of([run], overrides(place, elsewhere, text), command="typed", output=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def grey(path: Path) -> Any:

@@ -169,3 +169,21 @@ def test_too_few_of_a_class_to_cut(tmp_path: Path) -> None:
     labels = [1, 1] + [0] * 238
     path = foreign(tmp_path / "scores.csv", y_true=labels)
     assert_refused(tmp_path, path, "only one patient shows positive", calibration_share=0.5)
+
+
+def test_a_class_whose_groups_show_rarer_ones_too_can_be_cut(tmp_path: Path) -> None:
+    """Two lesions show b; one of them shows the rarer c as well, so only one is left to be drawn for b."""
+    path, rows = tmp_path / "scores.csv", []
+    lesions = ["abc", "ac", *["a"] * 12, "ab"]
+    for number, kinds in enumerate(lesions):
+        for kind in kinds:
+            rows.append({"image": f"{number}{kind}", "label": kind, "lesion": f"l{number}"})
+    frame = pd.DataFrame(rows).assign(prob_a=0.5, prob_b=0.25, prob_c=0.25)
+    frame.to_csv(path, index=False)
+    options: dict[str, Any] = {"positive": ["b", "c"], "calibration_share": 0.5, "threshold": {"rule": "empirical"}}
+    metrics, folder = judged(tmp_path, path, **options)
+    drawn = pd.read_csv(folder / "splits.csv")
+    assert len(drawn) == len(frame) and metrics["splits"]["val"]["n"] > 0
+    assert drawn.groupby("group_id")["split"].nunique().max() == 1
+    held = drawn.groupby("split")["group_id"].nunique()
+    assert abs(int(held["val"]) - int(held["test"])) <= 2

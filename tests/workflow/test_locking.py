@@ -19,7 +19,8 @@ from evaluation.recalibration import fit_calibrator
 from evaluation.rules import Infeasible
 from evaluation.threshold import choose_operating_point
 from tests.conftest import composed_settings
-from workflow.locking import groups_of, read_calibration, require_feasible, write_calibration, write_threshold
+from workflow.intact import calibration_of
+from workflow.locking import groups_of, require_feasible, write_calibration, write_threshold
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 
@@ -100,6 +101,6 @@ def test_the_calibration_is_fitted_on_validation_and_read_back(tmp_path: Path) -
     expected = fit_calibrator(predictions_of(prepared, *module.collected(), {"positive": ["PNEUMONIA"]}))
     assert fit.calibrator == expected and expected.method == "platt"
     assert module.calibration[:2].tolist() == [expected.slope, expected.intercept]
-    assert read_calibration(tmp_path) is None
+    assert calibration_of(tmp_path) is None
     write_calibration(expected, tmp_path, "title")
-    assert read_calibration(tmp_path) == expected
+    assert calibration_of(tmp_path) == expected

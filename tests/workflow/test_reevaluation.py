@@ -54,10 +54,10 @@ def hashes_of(folder: Path) -> dict[str, str]:
 def judged_as_it_stands(run: Path) -> None:
     """metrics.json with the figures of the test file as it is now."""
     held = read(run / "metrics.json")
-    parts = [read_predictions(run / "predictions" / f"{part}.csv", TWO, "malignant") for part in ("val", "test")]
+    val, test = (read_predictions(run / "predictions" / f"{part}.csv", TWO, "malignant") for part in ("val", "test"))
     point = OperatingPoint.from_dict(held["threshold"])
     facts = {name: held[name] for name in ("title", "task", "model", "phantom", "group_name")}
-    write(run / "metrics.json", evaluate_run(*parts, point, domain_aucs={}, bootstrap=20, **facts))
+    write(run / "metrics.json", evaluate_run(val, test, point, domain_aucs={}, bootstrap=20, **facts))
 
 
 def fold_ensemble(folder: Path) -> Path:
@@ -89,7 +89,9 @@ def test_folds_judged_again_promise_no_more_than_before(tmp_path: Path) -> None:
     assert again["threshold"]["recall_lower_bound"] is None and again["ensemble"]["kind"] == "folds"
     plain, _ = rejudge(run, command=COMMAND, output=tmp_path / "c", judging=FAST)
     kept = [item["title"] for item in plain["worries"]]
-    assert "Mean of 5 folds" in kept and "The recall is certified approximately only" not in kept, "the rule is empirical"
+    assert "Mean of 5 folds" in kept and "The recall is certified approximately only" not in kept, (
+        "the rule is empirical"
+    )
 
 
 def test_scores_that_were_changed_since_are_refused(run: Path, tmp_path: Path) -> None:
@@ -145,16 +147,14 @@ def test_a_threshold_that_was_changed_since_is_refused(run: Path, tmp_path: Path
 )
 def test_a_damaged_folder_is_one_message(name: str, text: str, run: Path, tmp_path: Path) -> None:
     (run / name).write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="damaged|is no configuration"):
+    with pytest.raises(ValueError, match=r"damaged|is no configuration"):
         rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)
     assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize("key", ["bootstrap", "splits", "threshold", "classes", "confidence", "worries"])
-@pytest.mark.parametrize("value", [None, {}, [], 5])
+@pytest.mark.parametrize("value", [None, {"a": 1}, ["a"], "a"])
 def test_damaged_figures_are_one_message(key: str, value: Any, run: Path, tmp_path: Path) -> None:
-    if (key, value) in (("confidence", 5), ("worries", [])):
-        return
     change(run / "metrics.json", key, to=value)
     with pytest.raises(ValueError):
         rejudge(run, command=COMMAND, output=tmp_path / "again", judging=FAST)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 
 from explain.corruptions import kinds_for
@@ -74,9 +76,14 @@ def test_the_figures_are_those_of_the_scores_on_disk(made: Made) -> None:
 
 
 def test_a_subset_scores_as_the_whole_does(made: Made, tmp_path: Path) -> None:
-    run, content, folder = made
+    _, content, folder = made
+    run = Path(shutil.copytree(made[0], tmp_path / "run"))
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config["evaluation"]["interval"] = "bca"
+    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     fewer, there = robustness_of(run, command="typed", output=tmp_path / "out", images=8, bootstrap=50, progress=False)
     assert 8 <= fewer["images"]["n"] < content["images"]["n"] and "drawn at random (seed 0)" in fewer["images"]["how"]
+    assert fewer["bootstrap"]["method"] == "bca" and "BCa" in fewer["clean"]["brier"]["method"]
     keys = ["image_id", "kind", "strength"]
     both = pd.read_csv(there / "robustness.csv.gz").merge(pd.read_csv(folder / "robustness.csv.gz"), on=keys)
     assert len(both) == fewer["images"]["n"] * 41
