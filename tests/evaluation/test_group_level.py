@@ -153,7 +153,7 @@ def test_a_perfect_score_is_not_called_certain() -> None:
     at = summary["at_0.5"]["prevalence"][0]
     assert (at["ppv"]["value"], at["npv"]["value"]) == (1.0, 1.0)
     # 15 ill patients and 25 well ones: at 1 % prevalence that says little about who is ill among the flagged.
-    assert at["ppv"]["low"] < 0.1 and at["ppv"]["method"] == "wilson"
+    assert at["ppv"]["low"] < 0.1 and at["ppv"]["method"] == FROM_WILSON
     assert at["npv"]["low"] < 1.0
 
 
