@@ -13,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint  # type: ignore[impo
 
 from evaluation.bootstrap import Resampling, difference_interval
 from evaluation.group_level import group_level_of, one_per_group
+from evaluation.intervals import FROM_WILSON
 from evaluation.predictions import Predictions
 from evaluation.split_summary import judge
 from evaluation.threshold import OperatingPoint, choose_operating_point
