@@ -33,7 +33,8 @@ def save_bundle(network: nn.Module, description: dict[str, Any], folder: Path) -
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     beside = folder / f".{WEIGHTS}.{os.getpid()}"
-    save_file(weights, beside, metadata={"format": "pt", "notice": str(description.get("notice", ""))})
+    # One entry: safetensors writes several in an order that differs from process to process, and so would the hash.
+    save_file(weights, beside, metadata={"notice": str(description.get("notice", ""))})
     digest = hashlib.sha256(beside.read_bytes()).hexdigest()
     text = json.dumps({**description, "weights_sha256": digest}, indent=2, allow_nan=False) + "\n"
     text_beside = folder / f".{DESCRIPTION}.{os.getpid()}"
