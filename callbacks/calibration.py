@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from callbacks.predictions import Outcome, predictions_of
+from callbacks.predictions import Outcome, just_scored
 from evaluation.recalibration import Calibrator, fit_calibrator
 
 
@@ -30,8 +30,6 @@ class CalibrationFit(Callback):
         if trainer.sanity_checking:
             return
         module: Any = pl_module
-        rows, probabilities = module.collected()
-        predictions = predictions_of(trainer.datamodule, rows, probabilities, self.outcome)  # type: ignore[attr-defined]
-        self.calibrator = fit_calibrator(predictions)
+        self.calibrator = fit_calibrator(just_scored(trainer, module, self.outcome))
         values = [self.calibrator.slope, self.calibrator.intercept, self.calibrator.temperature]
         module.calibration.copy_(torch.tensor([float("nan") if v is None else v for v in values], dtype=torch.float64))

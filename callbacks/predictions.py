@@ -36,6 +36,12 @@ def predictions_of(
     return Predictions(frame, tuple(manifest.classes), **outcome)
 
 
+def just_scored(trainer: Any, module: Any, outcome: Outcome) -> Predictions:
+    """Predictions of the evaluation epoch that has just ended, joined with the manifest."""
+    rows, probabilities = module.collected()
+    return predictions_of(trainer.datamodule, rows, probabilities, outcome)
+
+
 class PredictionWriter(Callback):
     """Writes ``val.csv`` when the finished model is validated and ``test.csv`` when it is tested.
 

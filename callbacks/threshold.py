@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from callbacks.predictions import Outcome, predictions_of
+from callbacks.predictions import Outcome, just_scored
 from evaluation.threshold import OperatingPoint, choose_operating_point
 
 
@@ -57,7 +57,5 @@ class ThresholdTuning(Callback):
         if trainer.sanity_checking:
             return
         module: Any = pl_module
-        rows, probabilities = module.collected()
-        predictions = predictions_of(trainer.datamodule, rows, probabilities, self.outcome)  # type: ignore[attr-defined]
-        self.operating_point = choose_operating_point(predictions, **self.arguments)
+        self.operating_point = choose_operating_point(just_scored(trainer, module, self.outcome), **self.arguments)
         module.threshold.fill_(self.operating_point.threshold)
