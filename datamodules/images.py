@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFile, _imaging
+from PIL import Image, ImageFile, _imaging
 
 from datamodules.errors import UnreadableImageError
 from datamodules.file_kinds import why_no_image
+from datamodules.pixels import as_uint8, resized, thinned, with_channels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -37,7 +37,7 @@ DECODER_VERSION = 3
 READ_ERROR = "cannot be read"  # the operating system's failure, not the file's
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow knows more; some of those start other programs
 _MAX_SCANS = 100  # of a progressive JPEG; usual are 10, and each of a thousand empty ones costs a pass over all pixels
-_WHITE = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
+_COLOURLESS = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # modes of files that hold no colours
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 Image.MAX_IMAGE_PIXELS = (
@@ -109,19 +109,39 @@ def inspect_image(path: Path, salt: bytes = b"") -> ImageFacts:
             # The smallest scale still reads every byte of a JPEG, at a fraction of the cost.
             image.draft(image.mode, (1, 1))
             _load(image, content)
-            _as_uint8(image, 1)
+            as_uint8(image, 1)
         return facts
 
 
-def read_image(path: Path, size: int, channels: int, interpolation: str = "area") -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded file before it is resized.
+
+    Attributes:
+        pixels: uint8, upright, shape ``(height, width)`` for one channel, else ``(height, width, 3)``; a JPEG may be decoded
+            at a smaller scale.
+        width, height: of the whole image in pixels, upright.
+        colours: a small RGB version, uint8 ``(h, w, 3)``; None for a file without colours, and where it was not asked for.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    colours: NDArray[np.uint8] | None = None
+
+
+def read_image(
+    source: Path | bytes, size: int, channels: int, interpolation: str = "area", name: str | None = None
+) -> NDArray[np.uint8]:
     """Decode a file and resize it to a square; the aspect ratio is not kept, as in the source documents.
 
     Args:
-        path: the image file.
+        source: the image file, or its bytes.
         size: height and width of the result in pixels.
         channels: 1 for grey, 3 for RGB.
         interpolation: ``area`` averages over areas; ``bilinear`` and ``bicubic`` are Pillow's, with antialiasing, as most
             pretrained networks saw their images.
+        name: what an error calls the file; of a path its own name.
 
     Returns:
         Array of shape ``(size, size, channels)``, values 0 to 255. What is transparent is black, like the rim of a
@@ -130,25 +150,37 @@ def read_image(path: Path, size: int, channels: int, interpolation: str = "area"
     Raises:
         UnreadableImageError: as :func:`inspect_image`.
     """
-    with _named(path):
-        content = _content(path)
-        if _is_dicom(content, path):
-            pixels = _dicom_pixels(content, channels)
-        else:
-            with _opened(content) as image:
-                # Twice the wanted size is enough for every interpolation; JPEG can be decoded at that scale directly.
-                image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
-                _load(image, content)
-                pixels = _as_uint8(image, channels)
-    if interpolation != "area":
-        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
-        resized = Image.fromarray(pixels).resize((size, size), method)
-        return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
-    height, width = pixels.shape[:2]
-    flag = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
-    return (
-        cv2.resize(pixels, (size, size), interpolation=flag).reshape(size, size, channels).astype(np.uint8, copy=False)
-    )
+    return resized(decoded(source, size, channels, name).pixels, size, channels, interpolation)
+
+
+def decoded(
+    source: Path | bytes, size: int, channels: int, name: str | None = None, *, colours: bool = False
+) -> Decoded:
+    """Decode a file, not smaller than twice ``size`` unless it is smaller; arguments and errors as :func:`read_image`.
+
+    Args:
+        colours: give a small version in colour too, whatever ``channels`` is.
+    """
+    called = Path(name or ("image" if isinstance(source, bytes) else source))
+    with _named(called):
+        content = source if isinstance(source, bytes) else _content(source)
+        if not content:
+            raise UnreadableImageError("the file is empty")
+        if _is_dicom(content, called if isinstance(source, bytes) else source):
+            native = _dicom_native(content)
+            height, width = native.shape[:2]
+            small = thinned(native) if colours and native.ndim == 3 else None
+            return Decoded(with_channels(native, channels), width, height, small)
+        with _opened(content) as image:
+            width, height = image.size
+            # Twice the wanted size is enough for every interpolation; JPEG can be decoded at that scale directly.
+            image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
+            _load(image, content)
+            pixels = as_uint8(image, channels)
+            if (pixels.shape[1] > pixels.shape[0]) != (image.width > image.height):  # turned upright
+                width, height = height, width
+            small = _colours(image, content, pixels) if colours else None
+        return Decoded(pixels, width, height, small)
 
 
 @contextmanager
@@ -203,14 +235,25 @@ def _dicom_header(content: bytes) -> Dataset:
     return header
 
 
-def _dicom_pixels(content: bytes, channels: int) -> NDArray[np.uint8]:
+def _dicom_native(content: bytes) -> NDArray[np.uint8]:
     header = _dicom_header(content)
     from datamodules import dicom
 
-    pixels = dicom.decode(header)
-    if channels == 1 and pixels.ndim == 3:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return np.repeat(pixels[..., None], 3, axis=2) if channels == 3 and pixels.ndim == 2 else pixels
+    return dicom.decode(header)
+
+
+def _colours(image: ImageFile.ImageFile, content: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """A small RGB version of a loaded image; a JPEG whose colours were dropped while decoding is decoded once more, tiny."""
+    if pixels.ndim == 3:
+        return thinned(pixels)
+    with _opened(content) as again:
+        if again.mode in _COLOURLESS:
+            return None
+        if image.format != "JPEG" or image.mode != "L":
+            return thinned(as_uint8(image, 3))
+        again.draft("RGB", (1, 1))
+        _load(again, content)
+        return thinned(as_uint8(again, 3))
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
@@ -244,67 +287,3 @@ def _load(image: ImageFile.ImageFile, content: bytes) -> None:
                 checked.verify()
     except Exception as error:
         raise UnreadableImageError("truncated or corrupt: its pixels cannot be decoded completely") from error
-
-
-def _as_uint8(image: ImageFile.ImageFile, channels: int) -> NDArray[np.uint8]:
-    """Upright pixels, 0 to 255, shape ``(height, width)`` for one channel, else ``(height, width, 3)``."""
-    try:
-        upright = _upright(image)
-        if upright.mode.startswith("I") or upright.mode == "F":
-            grey = _narrowed(upright, image)
-            return grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
-        if upright.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-            upright = ImageChops.invert(upright)  # Pillow takes all for Adobe's, which are stored inverted
-        if upright.mode in ("LAB", "HSV"):
-            upright = upright.convert("RGB")  # Pillow knows no direct way from these to grey
-        if upright.has_transparency_data:
-            over_black = Image.new("RGBA", upright.size, "black")
-            over_black.alpha_composite(upright.convert("RGBA"))
-            upright = over_black
-        return np.asarray(upright.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # conversions that Pillow does not know
-        raise UnreadableImageError(f"colour mode {image.mode} cannot be converted") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(274, 1)
-    except Exception:  # damaged metadata around undamaged pixels
-        orientation = 1
-    to = Image.Transpose
-    moves = [
-        to.FLIP_LEFT_RIGHT,
-        to.ROTATE_180,
-        to.FLIP_TOP_BOTTOM,
-        to.TRANSPOSE,
-        to.ROTATE_270,
-        to.TRANSVERSE,
-        to.ROTATE_90,
-    ]
-    move = dict(enumerate(moves, start=2)).get(orientation)
-    return image if move is None else image.transpose(move)
-
-
-def _narrowed(upright: Image.Image, image: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    """More than 8 bits, or floats, to 0..255. Pillow's own conversion would clip everything above 255 to white.
-
-    The file does not say how many of its bits are used, so white is the smallest usual maximum that holds all pixels. With
-    negative values there is no usual black either: then it is from the darkest to the brightest pixel.
-    """
-    wide = np.asarray(upright, dtype=np.float32)
-    if not np.isfinite(wide).all():
-        raise UnreadableImageError("it holds values that are no numbers (NaN or infinite)")
-    if isinstance(transparent := image.info.get("transparency"), int):
-        wide = np.where(wide == transparent, np.float32(0), wide)
-    black, brightest = min(0.0, float(wide.min())), float(wide.max())
-    white = brightest
-    if black == 0.0:
-        white = 1.0 if brightest <= 1.0 else next((level for level in _WHITE if brightest <= level), brightest)
-    grey: NDArray[np.uint8] = (
-        (np.clip((wide - black) / max(white - black, 1e-30), 0.0, 1.0) * 255.0).round().astype(np.uint8)
-    )
-    # Of deep TIFFs, Pillow does not turn those that count from white (tag 262 is 0).
-    inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
-    return 255 - grey if inverted else grey

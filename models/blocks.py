@@ -52,6 +52,10 @@ class BlockNetwork(nn.Module):
         """Logits ``(n, outputs)`` from features ``(n, f)`` and, where the head takes them, metadata ``(n, m)``."""
         raise NotImplementedError
 
+    def embed(self, features: Tensor) -> Tensor:
+        """What the output layer sees of the images alone, shape ``(n, e)``, from features ``(n, f)``; metadata are left out."""
+        raise NotImplementedError
+
     def forward(self, images: Tensor, metadata: Tensor | None = None) -> Tensor:
         """Logits ``(n, outputs)``."""
         return self.classify(self.features(images), metadata)

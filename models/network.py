@@ -46,6 +46,11 @@ class TimmNetwork(BlockNetwork):
         logits: Tensor = self.head(features, metadata)
         return logits
 
+    def embed(self, features: Tensor) -> Tensor:
+        """The output of the last dense layer, shape ``(n, e)``; the features themselves where there is none."""
+        found: Tensor = self.head.hidden(features)
+        return found
+
 
 def timm_network(name: str, settings: dict[str, Any], outputs: int) -> TimmNetwork:
     """A :class:`TimmNetwork` with fresh weights from a plain dictionary of settings.

@@ -81,6 +81,11 @@ class SimpleCNN(BlockNetwork):
         logits: Tensor = self.head(features, metadata)
         return logits
 
+    def embed(self, features: Tensor) -> Tensor:
+        """The output of the last dense layer, shape ``(n, e)``; the features themselves where there is none."""
+        found: Tensor = self.head.hidden(features)
+        return found
+
 
 def _rename_old(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for key in [key for key in state_dict if key.startswith(prefix)]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "explain", "workflow")
+PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "explain", "workflow", "serving")
 ENTRY_FILES = tuple(path.stem for path in ROOT.glob("*.py"))
 ALLOWED = {
     "evaluation": set(),
@@ -20,6 +20,8 @@ ALLOWED = {
     "callbacks": {"evaluation", "explain", "models"},
     # The steps of a run, shared by the entry files.
     "workflow": {"conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "explain"},
+    # The web server of serve.py.
+    "serving": {"conf", "datamodules", "models", "evaluation", "explain", "workflow"},
 }
 TORCH_LIKE = {"torch", "torchvision", "pytorch_lightning", "lightning_fabric", "timm", "torchmetrics", "albumentations"}
 HYDRA = {"hydra", "omegaconf"}

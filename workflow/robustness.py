@@ -28,12 +28,12 @@ from workflow.own_data import own_data
 from workflow.records import folder_for, shown
 from workflow.robustness_table import print_robustness
 from workflow.scoring import Scorer, load_scorer
+from workflow.subjects import subject_of
 
 __all__ = ["print_robustness", "robustness_of"]
 
 SCHEMA = 1
 CLEAN = "clean"
-_XRAY, _SKIN = ("chest_xray",), ("ham10000", "isic9", "skin_cancer", "isic_archive")
 _SAME_SCORES = 1e-3  # GPUs round convolutions more coarsely than this run's CPU may have
 _EXAMPLE_SIDE, _JPEG_QUALITY = 224, 82
 _IN_MEMORY = (
@@ -81,7 +81,7 @@ def robustness_of(
     prepared = own_data(scorer, data_root, bar)
     stored = _test_predictions(scorer)
     rows = _rows_of(stored, prepared)[subset_rows(stored, images, seed)]
-    domain = domain_of(task)
+    domain = subject_of(task)
     clean, cells = _scored(scorer, prepared, rows, kinds_for(domain), seed, bar)
     settings = scorer.config["evaluation"]
     draws = scorer.config["split"]["seed"]
@@ -112,12 +112,6 @@ def robustness_of(
         write_json(content, beside / "robustness.json")
         write_robustness_page(beside, content, pictures)
     return content, folder
-
-
-def domain_of(task: dict[str, Any]) -> str:
-    """Which corruptions suit a task: ``xray``, ``skin``, or ``any`` for images of one's own."""
-    dataset = str(task["dataset"])
-    return "xray" if dataset in _XRAY else "skin" if dataset in _SKIN else "any"
 
 
 def _test_predictions(scorer: Scorer) -> Predictions:

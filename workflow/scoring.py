@@ -42,25 +42,37 @@ class ScoredBy:
     description: dict[str, Any]
     network: BlockNetwork
 
-    @torch.inference_mode()
     def probabilities(self, images: Tensor, metadata: Tensor | None) -> NDArray[np.float64]:
-        """Class probabilities of a batch, shape (n, classes): exact float32 values held as float64, averaged over the views.
+        """The probabilities of :meth:`scored`."""
+        return self.scored(images, metadata)[0]
+
+    @torch.inference_mode()
+    def scored(self, images: Tensor, metadata: Tensor | None) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Class probabilities of a batch and what the output layer saw of the images.
 
         Args:
             images: uint8, shape ``(n, channels, height, width)``, on the device. ``metadata``: float32 ``(n, m)`` or None.
+
+        Returns:
+            Probabilities, shape ``(n, classes)``: exact float32 values held as float64, averaged over the views. Embeddings of
+            the images as they are (not of their other views), shape ``(n, e)``.
         """
         network, kind = self.description["network"], self.description.get("views", "none")
         normalise = Normalise(network["mean"], network["std"]).to(images.device)
-        found = []
-        for view in views(images, kind):
-            logits = self.network(normalise(view).contiguous(memory_format=torch.channels_last), metadata).float()
+        found, embeddings = [], torch.empty(0)
+        for number, view in enumerate(views(images, kind)):
+            features = self.network.features(normalise(view).contiguous(memory_format=torch.channels_last))
+            logits = self.network.classify(features, metadata).float()
             found.append(logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1))
+            if number == 0:  # after the logits: a dense layer may work in place
+                embeddings = self.network.embed(features).float()
+        seen = np.asarray(embeddings.cpu().numpy(), dtype=np.float32)
         scores = found[0] if len(found) == 1 else _as_evaluated(torch.stack(found).mean(dim=0))
         values: NDArray[np.float64] = scores.cpu().numpy().astype(np.float64)
         if values.shape[1] > 1:
-            return values
+            return values, seen
         second = self.description["classes"][1] in self.description["positive"]
-        return np.concatenate([1.0 - values, values] if second else [values, 1.0 - values], axis=1)
+        return np.concatenate([1.0 - values, values] if second else [values, 1.0 - values], axis=1), seen
 
 
 def _as_evaluated(mean: Tensor) -> Tensor:
@@ -132,22 +144,48 @@ class Scorer:
         Raises:
             ValueError: pixels of another size, or metadata missing for a network that needs them.
         """
-        size, channels = self.decoding["image_size"], self.decoding["channels"]
-        if pixels.ndim != 4 or pixels.shape[1:] != (size, size, channels):
-            raise ValueError(
-                f"pixels have the shape {pixels.shape}; {short(self.run)} takes (n, {size}, {size}, {channels})."
-            )
-        tables = [_encoded(part, metadata, len(pixels)) for part in self.networks]
-        found = np.zeros((len(self.networks), len(pixels), len(self.classes)))
-        with progress("scoring", len(pixels)) as advance:
-            for start in range(0, len(pixels), _AT_ONCE):
-                rows = slice(start, start + _AT_ONCE)
-                images = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(self.device)
-                for number, (part, table) in enumerate(zip(self.networks, tables, strict=True)):
-                    beside = None if table is None else torch.from_numpy(table[rows]).to(self.device)
-                    found[number, rows] = part.probabilities(images, beside)
-                advance(len(images))
-        return np.asarray(found[0] if len(self.networks) == 1 else found.mean(axis=0))
+        return mean_scored(self.networks, pixels, metadata, self.device, progress)[0]
+
+
+def mean_scored(
+    networks: Sequence[ScoredBy],
+    pixels: NDArray[np.uint8],
+    metadata: pd.DataFrame | None,
+    device: torch.device,
+    progress: Progress = silent,
+) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+    """Mean class probabilities of networks that take the same pixels, and the embeddings of each.
+
+    Args:
+        networks: on the device, at least one. The others as in :meth:`Scorer.probabilities`.
+
+    Returns:
+        Shape ``(n, classes)``, and for each network ``(n, e)`` as :meth:`ScoredBy.scored` gives them.
+
+    Raises:
+        ValueError: pixels of another size, or metadata missing for a network that needs them.
+    """
+    network, classes = networks[0].description["network"], networks[0].description["classes"]
+    size, channels = network["image_size"], network["channels"]
+    if pixels.ndim != 4 or pixels.shape[1:] != (size, size, channels):
+        raise ValueError(
+            f"pixels have the shape {pixels.shape}; {short(networks[0].run)} takes (n, {size}, {size}, {channels})."
+        )
+    tables = [_encoded(part, metadata, len(pixels)) for part in networks]
+    found = np.zeros((len(networks), len(pixels), len(classes)))
+    seen: list[list[NDArray[np.float32]]] = [[] for _ in networks]
+    with progress("scoring", len(pixels)) as advance:
+        for start in range(0, len(pixels), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            images = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
+            for number, (part, table) in enumerate(zip(networks, tables, strict=True)):
+                beside = None if table is None else torch.from_numpy(table[rows]).to(device)
+                found[number, rows], embeddings = part.scored(images, beside)
+                seen[number].append(embeddings)
+            advance(len(images))
+    none = np.zeros((0, 0), dtype=np.float32)
+    mean = np.asarray(found[0] if len(networks) == 1 else found.mean(axis=0))
+    return mean, [np.concatenate(parts) if parts else none for parts in seen]
 
 
 def _encoded(part: ScoredBy, metadata: pd.DataFrame | None, n: int) -> NDArray[np.float32] | None:
@@ -182,7 +220,7 @@ def load_scorer(run: Path) -> Scorer:
     networks = tuple(_loaded(folder, device) for folder in folders)
     for member, part in zip(record.get("members", []), networks, strict=False):
         _require_weights(run, member, part)
-    _require_alike(networks)
+    require_alike(networks)
     return Scorer(run, record, networks[0].config, networks, point, device)
 
 
@@ -204,6 +242,23 @@ def _networks_of(run: Path, record: Mapping[str, Any]) -> list[Path]:
     return found
 
 
+def placed(
+    network: BlockNetwork, description: dict[str, Any], folder: Path, config: dict[str, Any], device: torch.device
+) -> ScoredBy:
+    """A network ready to score: on the device, in float32 and eval mode, in the memory format that training used.
+
+    Raises:
+        ValueError: the description does not say how its pixels are prepared.
+    """
+    lacking = [name for name in ("mean", "std") if name not in description["network"]]
+    if lacking:
+        raise ValueError(
+            f"{short(folder)}: the description of the network lacks {' and '.join(lacking)}. Train it again."
+        )
+    moved = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ScoredBy(folder, config, description, moved.float().eval())
+
+
 def _loaded(folder: Path, device: torch.device) -> ScoredBy:
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"{short(folder)}: config.yaml is missing, so this is no run that can score images.")
@@ -219,8 +274,7 @@ def _loaded(folder: Path, device: torch.device) -> ScoredBy:
             f"{short(folder)}: model/{DESCRIPTION} is missing, so there is no network. Train the run again."
         )
     network, description = load_bundle(folder / "model")
-    placed = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return ScoredBy(folder, config, description, placed.float().eval())
+    return placed(network, description, folder, config, device)
 
 
 def _require_weights(run: Path, member: Mapping[str, Any], part: ScoredBy) -> None:
@@ -233,10 +287,17 @@ def _require_weights(run: Path, member: Mapping[str, Any], part: ScoredBy) -> No
         )
 
 
-def _require_alike(networks: Sequence[ScoredBy]) -> None:
-    """One decoding for all, because the pixels are decoded once."""
+def require_alike(networks: Sequence[ScoredBy]) -> None:
+    """Raise a ValueError unless all take the same pixels, which are decoded once, and name the same classes in one order."""
     first = networks[0]
     for other in networks[1:]:
+        for name in ("classes", "positive"):
+            ours, theirs = (part.description[name] for part in (first, other))
+            if ours != theirs:
+                raise ValueError(
+                    f"the networks of this ensemble answer different questions: {name} are {ours} in {short(first.run)} and "
+                    f"{theirs} in {short(other.run)}. Score them one by one."
+                )
         for name in _SAME:
             ours, theirs = (part.description["network"][name] for part in (first, other))
             if ours != theirs:

@@ -7,12 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from models.build import build_network
-from models.bundle import Normalise, load_bundle, save_bundle, to_input
+from models.bundle import (
+    Normalise,
+    description_sha256,
+    extra_arrays,
+    load_bundle,
+    read_description,
+    save_bundle,
+    to_input,
+)
 
 SETTINGS = {"name": "simple_cnn", "image_size": 16, "channels": 1, "filters": [4, 8], "hidden": [8], "dropout": 0.5}
 TIMM: dict[str, Any] = {
@@ -47,6 +56,84 @@ def test_bundle_round_trip_and_tampering(tmp_path: Path) -> None:
         load_bundle(tmp_path / "model")
 
 
+def small_bundle(folder: Path, **description: Any) -> Path:
+    """A bundle with further arrays."""
+    content = {"network": SETTINGS, "classes": ["A", "B"], "positive": ["B"], "notice": "n", **description}
+    arrays = {"check.safetensors": {"far": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([1, 2])}}
+    save_bundle(build_network(SETTINGS, 1), content, folder, arrays)
+    return folder
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """Change model.json and give it a hash that fits."""
+    content = {**json.loads((folder / "model.json").read_text()), **changes}
+    (folder / "model.json").write_text(json.dumps({**content, "description_sha256": description_sha256(content)}))
+
+
+def test_further_arrays_come_back_and_are_checked(tmp_path: Path) -> None:
+    folder = small_bundle(tmp_path)
+    description = read_description(folder)
+    found = extra_arrays(folder, description, "check.safetensors")
+    assert found is not None and found["n"].tolist() == [1, 2]
+    assert np.array_equal(found["far"], np.arange(6).reshape(2, 3)) and found["far"].dtype == np.float32
+    assert extra_arrays(folder, description, "other.safetensors") is None
+    whole = (folder / "check.safetensors").read_bytes()
+    for damaged in (whole[:-1], whole + b"x", b""):
+        (folder / "check.safetensors").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"check\.safetensors: SHA-256"):
+            extra_arrays(folder, description, "check.safetensors")
+    (folder / "check.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"check\.safetensors is missing"):
+        extra_arrays(folder, description, "check.safetensors")
+
+
+def test_the_hash_of_a_description_is_of_its_content(tmp_path: Path) -> None:
+    folder = small_bundle(tmp_path)
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(dict(reversed(content.items())), indent=7))
+    assert load_bundle(folder)[1]["classes"] == ["A", "B"], "spaces and the order of the keys do not matter"
+    for name, value in (("classes", ["B", "A"]), ("notice", "n "), ("extra", None)):
+        (folder / "model.json").write_text(json.dumps({**content, name: value}))
+        with pytest.raises(ValueError, match=r"SHA-256 \w{64}, but it names \w{64}"):
+            load_bundle(folder)
+    del content["description_sha256"]
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="description_sha256 was taken away"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("header", [2**62, 2**31, 8])
+def test_a_file_that_is_no_safetensors_is_no_model_even_with_its_hash(tmp_path: Path, header: int) -> None:
+    folder = small_bundle(tmp_path)
+    crafted = header.to_bytes(8, "little") + b"{" * 64
+    for name in ("model.safetensors", "check.safetensors"):
+        (folder / name).write_bytes(crafted)
+    digest = hashlib.sha256(crafted).hexdigest()
+    rewritten(folder, weights_sha256=digest, files={"check.safetensors": digest})
+    with pytest.raises(ValueError, match=r"model\.safetensors holds no weights"):
+        load_bundle(folder)
+    with pytest.raises(ValueError, match=r"check\.safetensors holds no arrays"):
+        extra_arrays(folder, read_description(folder), "check.safetensors")
+
+
+def test_a_giant_description_is_not_read(tmp_path: Path) -> None:
+    folder = small_bundle(tmp_path)
+    with (folder / "model.json").open("r+b") as file:
+        file.truncate(10**9)  # sparse: takes no room
+    with pytest.raises(ValueError, match=r"model\.json has 1,000,000,000 bytes"):
+        load_bundle(folder)
+
+
+def test_weights_may_be_a_link(tmp_path: Path) -> None:
+    folder = small_bundle(tmp_path / "model")
+    (folder / "model.safetensors").rename(tmp_path / "blob")
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")  # as the cache of a hub keeps its files
+    assert load_bundle(folder)[1]["classes"] == ["A", "B"]
+    (tmp_path / "blob").write_bytes(b"other")
+    with pytest.raises(ValueError, match="SHA-256"):
+        load_bundle(folder)
+
+
 def test_a_backbone_with_metadata_comes_back_without_hub_or_file(tmp_path: Path) -> None:
     settings = {**TIMM, "weights": "/no/such/file.safetensors"}  # where it once started from no longer matters
     network = build_network(settings, 3)
@@ -70,6 +157,7 @@ def test_a_bundle_of_version_0_1_loads(tmp_path: Path) -> None:
     assert "features.0.weight" in old
     save_file(old, tmp_path / "model.safetensors")
     description = json.loads((tmp_path / "model.json").read_text())
+    del description["description_sha256"], description["files"]  # both are younger
     description["weights_sha256"] = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
     (tmp_path / "model.json").write_text(json.dumps(description))
     loaded, read = load_bundle(tmp_path)

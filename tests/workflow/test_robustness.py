@@ -16,7 +16,8 @@ from rich.console import Console
 from explain.corruptions import kinds_for
 from tests.conftest import make_chest_xray
 from tests.workflow.tiny_run import tiny_run
-from workflow.robustness import domain_of, print_robustness, robustness_of
+from workflow.robustness import print_robustness, robustness_of
+from workflow.subjects import subject_of
 
 Made = tuple[Path, dict[str, Any], Path]
 
@@ -118,4 +119,4 @@ def test_a_cross_validation_has_no_images_that_all_networks_have_not_seen(made: 
 
 
 def test_the_kind_of_image_follows_from_the_data_set() -> None:
-    assert [domain_of({"dataset": name}) for name in ("chest_xray", "isic9", "my_images")] == ["xray", "skin", "any"]
+    assert [subject_of({"dataset": name}) for name in ("chest_xray", "isic9", "my_images")] == ["xray", "skin", "any"]

@@ -14,6 +14,7 @@ from datamodules.card import data_card
 from datamodules.index import save_csv
 from datamodules.prepared import PreparedData, prepare
 from evaluation.predictions import PREFIX, Predictions, write_predictions
+from evaluation.recalibration import fit_calibrator
 from evaluation.threshold import choose_operating_point
 from lightning_modules import ImageClassifier
 from models.bundle import save_bundle
@@ -44,7 +45,8 @@ def tiny_run(folder: Path, root: Path, home: Path, *, seed: int = 0, tta: str = 
         "title": "Films: simple_cnn",
         "network": {**settings["model"], "metadata_width": 0},
         **{name: task[name] for name in ("classes", "positive")},
-        **{"preprocessing": description_of(settings["model"]), "metadata": None, "views": tta},
+        **{"preprocessing": description_of(settings["model"]), "metadata": None, "views": tta, "phantom": False},
+        **{"threshold": point.to_dict(), "calibration": fit_calibrator(parts["val"]).to_dict()},
         **{"manifest_sha256": prepared.manifest.sha256, "split_sha256": prepared.splits.sha256},
     }
     digest = save_bundle(module.network, description, folder / "model")

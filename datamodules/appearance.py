@@ -1,0 +1,143 @@
+"""What an image file looks like before any network sees it: its shape, its colours, its contrast, its fine structure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.images import Decoded, decoded
+from datamodules.pixels import resized
+
+LAYOUT_SIDE: Final = 16  # pixels of the tiny picture that tells where is what
+_LEVELS: Final = 6  # scales at which fine structure is measured
+_LEAST: Final = 0.1  # grey levels; below, structure is rounding
+_SCALE: Final = 20.0  # of the logarithms, so that all numbers of a texture are about as large
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Plain facts about one image file.
+
+    Attributes:
+        width, height: of the file in pixels, upright.
+        aspect: width / height. ``side``: the shorter of both.
+        chroma: mean over the pixels of the largest minus the smallest of red, green and blue, 0 (grey) to 255.
+        brightness: mean grey level, 0 to 255. ``contrast``: standard deviation of the grey levels, 0 (constant) to 127.5.
+        layout, texture: see :func:`described`; float32.
+    """
+
+    width: float
+    height: float
+    aspect: float
+    side: float
+    chroma: float
+    brightness: float
+    contrast: float
+    layout: NDArray[np.float32]
+    texture: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything by name, as :meth:`evaluation.input_check.InputCheck.judge` takes it; the last two are arrays."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A decoded image and what its file looks like.
+
+    Attributes:
+        pixels: uint8, shape ``(size, size, channels)``: exactly what :func:`datamodules.images.read_image` gives.
+    """
+
+    pixels: NDArray[np.uint8]
+    appearance: Appearance
+
+
+def look(source: Path | bytes, *, name: str | None = None, size: int, channels: int, interpolation: str) -> Looked:
+    """Decode a file once for the network and for the checks that come before it.
+
+    Args:
+        source: the file or its bytes. ``name``: what an error calls it; of a path its own name.
+        size, channels, interpolation: as :func:`datamodules.images.read_image`.
+
+    Raises:
+        UnreadableImageError: its text starts with the file's name.
+    """
+    found = decoded(source, size, channels, name, colours=True)
+    pixels = resized(found.pixels, size, channels, interpolation)
+    layout, texture = described(pixels[None])
+    return Looked(
+        pixels,
+        Appearance(
+            **file_facts(found),
+            brightness=float(pixels.mean()),
+            contrast=float(contrast_of(pixels[None])[0]),
+            layout=layout[0],
+            texture=texture[0],
+        ),
+    )
+
+
+def file_facts(found: Decoded) -> dict[str, float]:
+    """Width, height, aspect, shorter side and chroma of a file that was decoded with ``colours=True``."""
+    width, height = float(found.width), float(found.height)
+    chroma = 0.0 if found.colours is None else float(chroma_of(found.colours[None])[0])
+    return {"width": width, "height": height, "aspect": width / height, "side": min(width, height), "chroma": chroma}
+
+
+def chroma_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean over the pixels of the largest minus the smallest channel, 0 (grey) to 255, of each picture ``(n, h, w, 3)``."""
+    return np.array([(picture.max(axis=2) - picture.min(axis=2)).mean() for picture in pixels])
+
+
+def contrast_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Standard deviation of the grey levels of each picture ``(n, h, w, c)``, 0 to 127.5."""
+    return np.array([_grey(picture).std() for picture in pixels], dtype=np.float64)
+
+
+def described(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What pictures look like, without any network.
+
+    Args:
+        pixels: uint8, shape ``(n, size, size, channels)``.
+
+    Returns:
+        layout: the pictures at 16 x 16, shape ``(n, 256 * channels)``, 0 to 255: where is what.
+        texture: 13 quantiles of the grey levels, the strength of the structure at six scales (of the Laplacian pyramid, Burt
+        and Adelson 1983), the balance of steps across and down, and for RGB mean and spread of each channel.
+    """
+    side = (LAYOUT_SIDE, LAYOUT_SIDE)
+    layout = [cv2.resize(picture, side, interpolation=cv2.INTER_AREA).ravel() for picture in pixels]
+    texture = [_texture(picture) for picture in pixels]
+    return np.array(layout, dtype=np.float32), np.array(texture, dtype=np.float32)
+
+
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(picture.mean(axis=2, dtype=np.float32))
+
+
+def _texture(picture: NDArray[np.uint8]) -> list[float]:
+    grey = _grey(picture)
+    found: list[float] = np.quantile(grey, np.linspace(0.02, 0.98, 13)).tolist()
+    level: NDArray[Any] = grey
+    for _ in range(_LEVELS):
+        height, width = level.shape
+        coarser = cv2.resize(level, (max(width // 2, 1), max(height // 2, 1)), interpolation=cv2.INTER_AREA)
+        detail = np.abs(level - cv2.resize(coarser, (width, height), interpolation=cv2.INTER_LINEAR))
+        found += [_log(float(detail.mean())), _log(float(np.sqrt((detail**2).mean())))]
+        level = coarser
+    across, down = (float(np.abs(np.diff(grey, axis=axis)).mean()) for axis in (1, 0))
+    found.append(_log(across) - _log(down))
+    if picture.shape[2] == 3:
+        found += [*picture.mean(axis=(0, 1)), *picture.std(axis=(0, 1))]
+    return found
+
+
+def _log(value: float) -> float:
+    return _SCALE * math.log(value + _LEAST)
