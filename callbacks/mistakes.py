@@ -30,10 +30,11 @@ class Mistake:
         file: name of its picture, relative to the folder of mistakes.
         predicted: the most probable class; empty for two classes, where the score says it.
         facts: what else the predictions file says of the image (age band, sex, site, ...), without what is not known.
-        heat_map: name of the picture of its heat map, in the same folder; empty where there is none.
+        heat_map: name of the picture of its heat map over the image, in the same folder; empty where there is none.
+        heat_map_alone: name of the picture of the heat map by itself.
         heat_map_check: correlation with heat maps of the same network with random weights; None where not defined.
         heat_map_covered: what the log-odds of the positive classes lose with the brightest quarter of the heat map covered,
-            and with the darkest covered; None where not defined.
+            with the darkest covered, and with a square in the middle covered; None where not defined.
     """
 
     row: int
@@ -47,8 +48,9 @@ class Mistake:
     predicted: str
     facts: dict[str, str] = field(default_factory=dict)
     heat_map: str = ""
+    heat_map_alone: str = ""
     heat_map_check: float | None = None
-    heat_map_covered: tuple[float, float] | None = None
+    heat_map_covered: tuple[float, ...] | None = None
 
 
 def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> list[Mistake]:
@@ -91,35 +93,54 @@ def worst_mistakes(predictions: Predictions, threshold: float, count: int) -> li
 def with_heat_maps(
     mistakes: Sequence[Mistake],
     checks: Sequence[float | None],
-    covered: Sequence[tuple[float, float] | None],
+    covered: Sequence[tuple[float, ...] | None],
 ) -> list[Mistake]:
-    """The same mistakes, each with the name of its heat map and what its two checks found."""
+    """The same mistakes, each with the names of its heat map's pictures and what two checks found."""
     return [
-        replace(mistake, heat_map=f"{Path(mistake.file).stem}_map.jpg", heat_map_check=check, heat_map_covered=losses)
+        replace(
+            mistake,
+            heat_map=f"{Path(mistake.file).stem}_map.jpg",
+            heat_map_alone=f"{Path(mistake.file).stem}_alone.jpg",
+            heat_map_check=check,
+            heat_map_covered=losses,
+        )
         for mistake, check, losses in zip(mistakes, checks, covered, strict=True)
     ]
 
 
 def save_mistakes(
-    mistakes: Sequence[Mistake], images: NDArray[np.uint8], folder: Path, heat_maps: NDArray[np.uint8] | None = None
+    mistakes: Sequence[Mistake],
+    images: NDArray[np.uint8],
+    folder: Path,
+    overlays: NDArray[np.uint8] | None = None,
+    alone: NDArray[np.uint8] | None = None,
+    checks: dict[str, Any] | None = None,
 ) -> None:
-    """Write one PNG a mistake, a JPEG of its heat map if there is one, and ``mistakes.json``.
+    """Write one PNG a mistake, JPEGs of its heat map if there is one, ``mistakes.json``, and ``heat_maps.json`` if given.
 
     Args:
         mistakes: in the order of the gallery; from :func:`with_heat_maps` where there are heat maps.
         images: their pixels, shape ``(n, height, width, channels)``, uint8.
         folder: created if needed.
-        heat_maps: overlays, shape ``(n, height, width, 3)``, uint8 RGB.
+        overlays: heat maps over the images, shape ``(n, height, width, 3)``, uint8 RGB. ``alone``: by themselves, the same.
+        checks: of the heat maps, plain values.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for mistake, image in zip(mistakes, images, strict=True):
         Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(folder / mistake.file, optimize=True)
-    for mistake, heat_map in zip(mistakes, heat_maps if heat_maps is not None else (), strict=heat_maps is not None):
-        Image.fromarray(heat_map).save(folder / mistake.heat_map, quality=JPEG_QUALITY, subsampling=0)
+    for pictures, name in ((overlays, "heat_map"), (alone, "heat_map_alone")):
+        for mistake, picture in zip(mistakes, pictures if pictures is not None else (), strict=pictures is not None):
+            Image.fromarray(picture).save(folder / getattr(mistake, name), quality=JPEG_QUALITY, subsampling=0)
     records = [{name: value for name, value in asdict(mistake).items() if name != "row"} for mistake in mistakes]
-    beside = folder / f".mistakes.json.{os.getpid()}"
-    beside.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, folder / "mistakes.json")
+    _write_json(folder / "mistakes.json", records)
+    if checks is not None:
+        _write_json(folder / "heat_maps.json", checks)
+
+
+def _write_json(path: Path, content: object) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, path)
 
 
 def _facts(row: pd.Series[Any]) -> dict[str, str]:

@@ -135,22 +135,23 @@ def log_mistakes(
     images: NDArray[np.uint8],
     phantom: bool,
     epoch: int,
-    heat_maps: NDArray[np.uint8] | None = None,
+    overlays: NDArray[np.uint8] | None = None,
+    alone: NDArray[np.uint8] | None = None,
 ) -> None:
     """Show the worst mistakes under ``test/worst_mistakes``, each with its heat map to the right where there is one.
 
     Args:
         images: their pixels, shape ``(n, height, width, channels)``, uint8.
         epoch: step that they are logged at.
-        heat_maps: overlays, shape ``(n, height, width, 3)``, uint8.
+        overlays: heat maps over the images, shape ``(n, height, width, 3)``, uint8. ``alone``: by themselves, the same.
     """
     captions = [f"{item.kind}\n{item.label} {item.score:.3f}" for item in mistakes]
     title = ("Phantom data - " if phantom else "") + "worst mistakes on the test part"
-    pictures = list(images)
-    if heat_maps is not None:
+    beside = [(words, part) for words, part in (("heat map", overlays), ("map alone", alone)) if part is not None]
+    if beside:
         title += "; right: what speaks for the positive class"
-        pictures = [picture for pair in zip(images, heat_maps, strict=True) for picture in pair]
-        captions = [text for caption in captions for text in (caption, "heat map\n")]
+    pictures = [part[row] for row in range(len(images)) for part in (images, *(part for _, part in beside))]
+    captions = [text for caption in captions for text in (caption, *(f"{words}\n" for words, _ in beside))]
     logger.experiment.add_figure("test/worst_mistakes", contact_sheet(pictures, captions, title), epoch)
 
 

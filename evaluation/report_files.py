@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from evaluation.heat_map_checks import HeatMapChecks, heat_map_checks
 from evaluation.predictions import Predictions, PredictionsError, read_predictions
 
 SCHEMAS: Final = (1, 2)
@@ -23,11 +24,12 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class Mistake:
-    """One entry of the gallery; `picture` and `map` (the heat map, empty where there is none) are data URIs."""
+    """One entry of the gallery; `picture`, `map` (its heat map over it) and `alone` (without it) are data URIs, or empty."""
 
     entry: dict[str, Any]
     picture: str
     map: str = ""
+    alone: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ class RunFiles:
     audit: dict[str, Any] | None = None
     mistakes_left_out: int = 0
     absent: list[str] = field(default_factory=list)
+    heat_maps: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+
+    @property
+    def heat_map_checks(self) -> HeatMapChecks | None:
+        """What the checks of the gallery's heat maps found; None where there are none."""
+        entries = [mistake.entry for mistake in self.mistakes or [] if mistake.map]
+        return heat_map_checks(self.heat_maps, entries, self.metrics["positive_class"]) if entries else None
 
     def without_pictures(self) -> RunFiles:
         """The same run with an empty gallery; what was left out is counted."""
@@ -97,6 +107,8 @@ def read_run(folder: Path) -> RunFiles:
         audit=read_json(folder, "audit.json", absent=absent),
         mistakes_left_out=left_out,
         absent=absent,
+        heat_maps=read_json(folder, (MISTAKES / "heat_maps.json").as_posix()),
+        inputs=read_json(folder, "input_check.json"),
     )
 
 
@@ -171,10 +183,11 @@ def _mistakes(folder: Path, absent: list[str]) -> tuple[list[Mistake] | None, in
     left = GALLERY_BYTES
     for entry in entries:
         picture = _data_uri(folder / MISTAKES, entry["file"])
-        heat_map = _data_uri(folder / MISTAKES, entry.get("heat_map") or "")
-        if picture and len(picture) + len(heat_map) <= left:
-            left -= len(picture) + len(heat_map)
-            shown.append(Mistake(entry, picture, heat_map))
+        maps = [_data_uri(folder / MISTAKES, entry.get(name) or "") for name in ("heat_map", "heat_map_alone")]
+        size = len(picture) + sum(map(len, maps))
+        if picture and size <= left:
+            left -= size
+            shown.append(Mistake(entry, picture, *maps))
     return shown, len(entries) - len(shown)
 
 

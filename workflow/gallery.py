@@ -1,73 +1,117 @@
-"""Heat maps for pictures: from pixels as they are stored to overlays, with the control of random weights."""
+"""Heat maps for the report: overlays and maps of the worst mistakes, and the checks that say how far maps can be read."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from explain.covering import covering
-from explain.grad_cam import NoMapsError, control, grad_cam, overlay
+from explain.control import control, in_centre, in_centre_untrained, untrained
+from explain.covering import Losses, covering
+from explain.layers import NoMapsError
+from workflow.heat_maps import Explainer, Maps
 
 log = logging.getLogger("firstread")
+
+DRAWN: Final = 64
+"""Images of the test part, drawn at random, on which the maps are checked beside the mistakes."""
 
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """Grad-CAM of some images.
+    """Heat maps of some images with their checks, each list one an image; None where a map is constant and shows no place.
 
     Attributes:
-        overlays: shape ``(n, height, width, 3)``, uint8 RGB.
-        maps: shape ``(n, height, width)``, float32 in [0, 1].
-        checks: of :func:`explain.grad_cam.control`: for each image the correlation with maps of untrained networks, in
-            [-1, 1]; about 0 where the map depends on what was learnt; None where it is not defined.
-        covered: of :func:`explain.covering.covering`: what the log-odds of the positive classes lose with the brightest and
-            with the darkest quarter of the map covered; None where the map is constant.
+        pictures: the maps, overlays and maps in colour. ``method``, ``layer``: how they were made.
+        untrained: of :func:`explain.control.control`: correlation with maps of untrained networks, in [-1, 1]; about 0 where
+            the map depends on what was learnt.
+        covered: of :func:`explain.covering.covering`: what the log-odds of the positive classes lose with the map's brightest
+            quarter, its darkest quarter and a square in the middle covered.
+        centre: of :func:`explain.control.in_centre`: share of the brightest quarter in that square, in [0, 1]; 0.25 by chance.
+            ``centre_untrained``: the same for untrained networks.
     """
 
-    overlays: NDArray[np.uint8]
-    maps: NDArray[np.float32]
-    checks: list[float | None]
-    covered: list[tuple[float, float] | None]
+    pictures: Maps
+    method: str
+    layer: str
+    untrained: list[float | None]
+    covered: list[Losses | None]
+    centre: list[float | None]
+    centre_untrained: list[float | None]
+
+    def summary(self) -> dict[str, Any]:
+        """Means over the images, as ``heat_maps.json`` holds them; None where no image has the figure."""
+        losses = [item for item in self.covered if item is not None]
+        learnt = [value for value in self.untrained if value is not None]
+        return {
+            "images": len(self.covered),
+            "covered": len(losses),
+            "bright": _mean([item.bright for item in losses]),
+            "dark": _mean([item.dark for item in losses]),
+            "centre": _mean([item.centre for item in losses]),
+            "bright_above_centre": sum(item.bright > item.centre for item in losses),
+            "in_centre": _mean(self.centre),
+            "in_centre_untrained": _mean(self.centre_untrained),
+            "untrained": _mean(self.untrained),
+            "untrained_range": [min(learnt), max(learnt)] if learnt else None,
+        }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def gallery_of(
-    network: nn.Module,
-    normalise: Callable[[Tensor], Tensor],
-    pixels: NDArray[np.uint8],
-    *,
-    positive: Sequence[int] | None = None,
-    metadata: NDArray[np.float32] | None = None,
+    explainer: Explainer, pixels: NDArray[np.uint8], metadata: NDArray[np.float32] | None = None
 ) -> HeatMaps | None:
-    """What speaks for the positive classes in each image; also in one that was wrongly called negative.
+    """What speaks for the positive classes in each image, also in one that was wrongly called negative, with all checks.
 
     Args:
-        network: gives one logit (of the positive class) or one for each class.
-        normalise: from uint8 images ``(n, channels, height, width)`` to what the network takes, on the network's device.
         pixels: shape ``(n, height, width, channels)``, uint8, as the network was trained on them.
-        positive: numbers of the positive classes; None for a network with one logit.
         metadata: encoded, shape ``(n, m)``, for a network that takes it.
 
     Returns:
-        None where the network has no maps to weight (transformers); the log says so.
+        None where the network has no maps; the log says why.
     """
-    device = next(network.parameters()).device
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).to(device)
-    inputs = normalise(images)
-    further = [] if metadata is None else [torch.from_numpy(metadata).to(device)]
-    outputs: int | Sequence[int] = 0 if positive is None else list(positive)
+    inputs, further = explainer.inputs(pixels), explainer.further(metadata)
     try:
-        maps = grad_cam(network, inputs, further, outputs=outputs)
+        layer = explainer.layer_for(inputs, further)
+        maps = explainer.maps_of_inputs(inputs, further)
     except NoMapsError as error:
         log.warning("no heat maps: %s", error)
         return None
-    checks = control(network, inputs, maps, further, outputs=outputs)
-    covered = covering(network, inputs, maps, further, outputs=outputs)
-    drawn = [overlay(image, heat) for image, heat in zip(pixels, maps, strict=True)]
-    empty = np.zeros((0, *pixels.shape[1:3], 3), dtype=np.uint8)
-    return HeatMaps(np.stack(drawn) if drawn else empty, maps, checks, covered)
+    network, outputs = explainer.network, explainer.outputs
+    others = untrained(network, inputs, further, method=explainer.method, outputs=outputs, layer=layer)
+    return HeatMaps(
+        Maps(pixels, maps),
+        explainer.method,
+        layer or "",
+        control(maps, others),
+        covering(network, inputs, maps, further, outputs=outputs),
+        in_centre(maps),
+        in_centre_untrained(others),
+    )
+
+
+def drawn_rows(count: int, seed: int = 0) -> NDArray[np.int64]:
+    """At most 64 row numbers below ``count``, drawn without return and sorted; always the same ones."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:DRAWN])
+
+
+def checks_of(shown: HeatMaps | None, drawn: HeatMaps | None) -> dict[str, Any] | None:
+    """Content of ``heat_maps.json``: how the maps were made, and their checks on mistakes and on images drawn at random.
+
+    Args:
+        shown: of the mistakes. ``drawn``: of the images of :func:`drawn_rows`. None where there are none.
+    """
+    parts = {name: maps for name, maps in (("mistakes", shown), ("drawn", drawn)) if maps is not None}
+    if not parts:
+        return None
+    first = next(iter(parts.values()))
+    summaries = {name: maps.summary() for name, maps in parts.items()}
+    return {"method": first.method, "layer": first.layer, **summaries}

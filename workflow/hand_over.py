@@ -17,7 +17,8 @@ from evaluation.predictions import read_predictions
 from evaluation.report import write_report
 from lightning_modules import ImageClassifier
 from workflow.data import metadata_encoder
-from workflow.gallery import HeatMaps, gallery_of
+from workflow.gallery import HeatMaps, checks_of, drawn_rows, gallery_of
+from workflow.heat_maps import Explainer, target_of
 from workflow.judging import results
 
 _COLUMNS = {  # of HPARAMS in every run, by their keys in the configuration
@@ -55,16 +56,20 @@ def report(
     outcome = {name: task[name] for name in ("positive", "positive_name", "negative_name")}
     test = read_predictions(folder / "predictions" / "test.csv", tuple(task["classes"]), **outcome)
     mistakes = worst_mistakes(test, metrics["threshold"]["threshold"], settings["evaluation"]["mistakes"])
-    rows = prepared.splits.rows("test")[[item.row for item in mistakes] or slice(0)]
-    images = prepared.pixels[rows]
-    found = None if module is None or not mistakes else _heat_maps(settings, prepared, module, rows)
+    rows = prepared.splits.rows("test")
+    shown = rows[[item.row for item in mistakes] or slice(0)]
+    images = prepared.pixels[shown]
+    found = None if module is None or not mistakes else _heat_maps(settings, prepared, module, shown)
+    drawn = None
     if found is not None:
-        mistakes = with_heat_maps(mistakes, found.checks, found.covered)
-    heat_maps = None if found is None else found.overlays
-    save_mistakes(mistakes, images, folder / "figures" / "mistakes", heat_maps)
+        assert module is not None
+        mistakes = with_heat_maps(mistakes, found.untrained, found.covered)
+        drawn = _heat_maps(settings, prepared, module, rows[drawn_rows(len(rows))])
+    overlays, alone = (None, None) if found is None else (found.pictures.overlays, found.pictures.coloured)
+    save_mistakes(mistakes, images, folder / "figures" / "mistakes", overlays, alone, checks_of(found, drawn))
     if logger is not None:
         if mistakes:
-            log_mistakes(logger, mistakes, images, prepared.phantom, epoch, heat_maps)
+            log_mistakes(logger, mistakes, images, prepared.phantom, epoch, overlays, alone)
         _log_hyperparameters(settings, metrics, logger, epoch, len(prepared.splits.rows("train")))
     return write_report(folder)
 
@@ -75,16 +80,10 @@ def _heat_maps(
     """Heat maps of the plain images (not of their test-time views); None where they are switched off or impossible."""
     if not settings["evaluation"]["heat_maps"]:
         return None
-    encoder = metadata_encoder(settings, prepared)
+    encoder, task = metadata_encoder(settings, prepared), settings["task"]
     table = None if encoder is None else encoder.encode(prepared.manifest.frame.iloc[rows])
-    classes, positive = settings["task"]["classes"], settings["task"]["positive"]
-    return gallery_of(
-        module.network,
-        module.normalise,
-        prepared.pixels[rows],
-        positive=None if len(classes) == 2 else [list(classes).index(name) for name in positive],
-        metadata=table,
-    )
+    explainer = Explainer(module.network, module.normalise, target_of(task["classes"], task["positive"]))
+    return gallery_of(explainer, prepared.pixels[rows], table)
 
 
 def _log_hyperparameters(

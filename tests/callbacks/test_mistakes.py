@@ -55,23 +55,26 @@ def test_everything_that_describes_the_image_is_kept() -> None:
 
 def test_heat_maps_lie_beside_the_pictures(tmp_path: Path) -> None:
     mistakes = with_heat_maps(
-        worst_mistakes(predictions(), 0.5, 12), [0.25, None, -0.5], [(1.5, 0.0), None, (0.0, 1.0)]
+        worst_mistakes(predictions(), 0.5, 12), [0.25, None, -0.5], [(1.5, 0.0, 0.5), None, (0.0, 1.0, 0.0)]
     )
     images = np.full((3, 16, 16, 3), 40, dtype=np.uint8)
     overlays = np.full((3, 16, 16, 3), (200, 100, 50), dtype=np.uint8)
-    save_mistakes(mistakes, images, tmp_path, overlays)
+    save_mistakes(mistakes, images, tmp_path, overlays, overlays // 2, {"method": "grad_cam"})
     records = json.loads((tmp_path / "mistakes.json").read_text())
     assert [record["heat_map"] for record in records] == ["00_map.jpg", "01_map.jpg", "02_map.jpg"]
     assert [record["heat_map_check"] for record in records] == [0.25, None, -0.5]
     assert set(records[0]) == {
         *("image_id", "group_id", "label", "subtype", "score", "kind", "file", "predicted", "facts"),
-        *("heat_map", "heat_map_check", "heat_map_covered"),
+        *("heat_map", "heat_map_alone", "heat_map_check", "heat_map_covered"),
     }
-    assert [record["heat_map_covered"] for record in records] == [[1.5, 0.0], None, [0.0, 1.0]]
+    assert [record["heat_map_covered"] for record in records] == [[1.5, 0.0, 0.5], None, [0.0, 1.0, 0.0]]
     with Image.open(tmp_path / "01_map.jpg") as read:
         assert read.mode == "RGB"
         assert np.abs(np.asarray(read, dtype=int) - overlays[1]).max() <= 4
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".jpg"] * 3 + [".json"] + [".png"] * 3
+    with Image.open(tmp_path / records[2]["heat_map_alone"]) as read:
+        assert np.abs(np.asarray(read, dtype=int) - overlays[2] // 2).max() <= 4
+    assert json.loads((tmp_path / "heat_maps.json").read_text()) == {"method": "grad_cam"}
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".jpg"] * 6 + [".json"] * 2 + [".png"] * 3
     with pytest.raises(ValueError, match="zip"):
         save_mistakes(mistakes, images, tmp_path, overlays[:2])
 

@@ -99,11 +99,11 @@ def test_worst_mistakes_stand_beside_their_heat_maps(tmp_path: Path) -> None:
     mistakes = [Mistake(0, "i", "g", "B", "", 0.1, "false negative", "00.png", "")] * 3
     grey, colour = np.zeros((3, 8, 8, 1), dtype=np.uint8), np.zeros((3, 8, 8, 3), dtype=np.uint8)
     log_mistakes(logger, mistakes, grey, phantom=False, epoch=1)
-    log_mistakes(logger, mistakes, grey, phantom=False, epoch=2, heat_maps=colour)
+    log_mistakes(logger, mistakes, grey, phantom=False, epoch=2, overlays=colour, alone=colour)
     logger.finalize("success")
-    alone, pairs = events_of(tmp_path).Images("test/worst_mistakes")
-    assert pairs.width == alone.width
-    assert pairs.step == 2
+    alone, triples = events_of(tmp_path).Images("test/worst_mistakes")
+    assert triples.width == alone.width and triples.height > alone.height  # nine pictures in two lines
+    assert triples.step == 2
 
 
 def compared(folder: Path) -> tuple[Any, Any]:

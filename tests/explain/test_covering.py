@@ -28,8 +28,10 @@ def image_and_map() -> tuple[Tensor, np.ndarray[tuple[int, ...], np.dtype[np.flo
 
 def test_the_right_map_loses_at_its_brightest_quarter() -> None:
     image, heat = image_and_map()
-    assert covering(Corner(), image, heat) == [pytest.approx((0.75, 0.0))]  # the mean of the image is 0.25
-    assert covering(Corner(), image, 1 - heat) == [pytest.approx((0.0, 0.75))]
+    assert covering(Corner(), image, heat) == [
+        pytest.approx((0.75, 0.0, 0.1875))
+    ]  # the mean of the image is 0.25, and the square covers a quarter of the corner
+    assert covering(Corner(), image, 1 - heat) == [pytest.approx((0.0, 0.75, 0.1875))]
 
 
 def test_batches_what_goes_in_beside_and_maps_without_a_place() -> None:
@@ -38,11 +40,11 @@ def test_batches_what_goes_in_beside_and_maps_without_a_place() -> None:
     maps[17] = 0.0
     beside = [torch.arange(18.0)[:, None]]
     found = covering(Corner(), images, maps, beside)
-    assert found[:17] == [pytest.approx((0.75, 0.0))] * 17
+    assert found[:17] == [pytest.approx((0.75, 0.0, 0.1875))] * 17
     assert found[17] is None
     assert bool((images == image).all())
 
 
 def test_the_target_may_be_a_function() -> None:
     image, heat = image_and_map()
-    assert covering(Corner(), image, heat, outputs=lambda answer: -answer) == [pytest.approx((-0.75, 0.0))]
+    assert covering(Corner(), image, heat, outputs=lambda answer: -answer) == [pytest.approx((-0.75, 0.0, -0.1875))]

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from explain.grad_cam import grad_cam
+from explain.control import control, untrained
+from explain.covering import Losses, covering
+from explain.grad_cam import Target, heat_maps
 from models.build import build_network
 from models.bundle import Normalise
 from tests.conftest import composed_settings
 from workflow import hand_over
-from workflow.gallery import gallery_of
+from workflow.gallery import HeatMaps, checks_of, drawn_rows, gallery_of
 from workflow.hand_over import changed_settings
+from workflow.heat_maps import Explainer, Maps
 
 HEAD: dict[str, Any] = {"hidden": [8], "dropout": 0.5}
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(3, 48, 48, 3), dtype=np.uint8)
@@ -26,40 +29,73 @@ def network_of(name: str, outputs: int, **settings: Any) -> torch.nn.Module:
     return build_network({"name": name, "image_size": 48, "channels": 3, "filters": [4], **HEAD, **settings}, outputs)
 
 
-@pytest.mark.parametrize(("outputs", "positive"), [(1, None), (4, [1, 3])])
-def test_the_maps_are_those_of_the_images_as_the_network_sees_them(outputs: int, positive: list[int] | None) -> None:
+@pytest.mark.parametrize(("outputs", "target"), [(1, 0), (4, [1, 3])])
+def test_the_maps_are_those_of_the_images_as_the_network_sees_them(outputs: int, target: Target) -> None:
     network, normalise = network_of("test_resnet", outputs), Normalise([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
     before = PIXELS.copy()
-    found = gallery_of(network, normalise, PIXELS, positive=positive)
-    assert found is not None
-    assert found.overlays.shape == (3, 48, 48, 3) and found.overlays.dtype == np.uint8
-    assert len(found.checks) == len(found.covered) == 3
+    found = gallery_of(Explainer(network, normalise, target), PIXELS)
+    assert found is not None and (found.method, found.layer) == ("grad_cam", "trunk.layer4")
+    pictures = found.pictures
+    assert pictures.overlays.shape == pictures.coloured.shape == (3, 48, 48, 3)
+    assert pictures.overlays.dtype == pictures.coloured.dtype == np.uint8
     by_hand = (torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255 - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / (
         torch.tensor([0.2, 0.3, 0.4])[:, None, None]
     )
-    expected = grad_cam(network, by_hand, outputs=0 if positive is None else positive)
-    np.testing.assert_allclose(found.maps, expected, atol=1e-4)
+    expected = heat_maps(network, by_hand, outputs=target)
+    np.testing.assert_allclose(pictures.maps, expected, atol=1e-4)
     np.testing.assert_array_equal(PIXELS, before)
+    assert found.covered == [
+        None if value is None else pytest.approx(value, abs=1e-4)
+        for value in covering(network, by_hand, expected, outputs=target)
+    ]
+    others = untrained(network, by_hand, outputs=target)
+    assert found.untrained == pytest.approx(control(expected, others), abs=1e-3)
+    assert len(found.centre) == len(found.centre_untrained) == 3
 
 
 def test_metadata_go_in_with_the_images() -> None:
     network = network_of("test_resnet", 1, metadata_width=2)
     table = np.array([[0.0, 1.0], [5.0, -5.0], [1.0, 0.0]], dtype=np.float32)
-    found = gallery_of(network, Normalise(0.0, 1.0), PIXELS, metadata=table)
-    assert found is not None and np.isfinite(found.maps).all()
+    found = gallery_of(Explainer(network, Normalise(0.0, 1.0), 0), PIXELS, table)
+    assert found is not None and np.isfinite(found.pictures.maps).all()
 
 
-def test_a_transformer_goes_without_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    network = network_of("test_vit", 1, image_size=160)
-    pixels = PIXELS.repeat(4, axis=1).repeat(4, axis=2)[:, :160, :160]
+def test_a_network_without_maps_goes_without_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48 * 48 * 3, 1))
     with caplog.at_level(logging.WARNING, logger="firstread"):
-        assert gallery_of(network, Normalise(0.0, 1.0), pixels) is None
-    assert "no heat maps: TimmNetwork has no convolutional map" in caplog.text
+        assert gallery_of(Explainer(network, Normalise(0.0, 1.0), 0), PIXELS) is None
+    assert "no heat maps: Sequential has no layer whose result lies over the image" in caplog.text
 
 
-def test_no_image_gives_no_heat_map() -> None:
-    found = gallery_of(network_of("simple_cnn", 1), Normalise(0.0, 1.0), PIXELS[:0])
-    assert found is not None and found.overlays.shape == (0, 48, 48, 3) and found.checks == []
+def test_a_summary_is_of_the_images_that_have_a_map() -> None:
+    maps = Maps(PIXELS, np.zeros((3, 48, 48), dtype=np.float32))
+    losses = [Losses(1.0, -1.0, 0.5), None, Losses(2.0, 0.0, 2.5)]
+    found = HeatMaps(maps, "grad_cam", "trunk.layer4", [0.5, None, -0.1], losses, [0.5, None, 0.25], [0.25, 0.5, None])
+    drawn = HeatMaps(maps, "grad_cam", "trunk.layer4", [None] * 3, [None] * 3, [None] * 3, [None] * 3)
+    checks = checks_of(found, drawn)
+    assert checks is not None and (checks["method"], checks["layer"]) == ("grad_cam", "trunk.layer4")
+    assert checks["mistakes"] == {
+        "images": 3,
+        "covered": 2,
+        "bright": 1.5,
+        "dark": -0.5,
+        "centre": 1.5,
+        "bright_above_centre": 1,
+        "in_centre": 0.375,
+        "in_centre_untrained": 0.375,
+        "untrained": pytest.approx(0.2),
+        "untrained_range": [-0.1, 0.5],
+    }
+    assert checks["drawn"]["images"] == 3 and checks["drawn"]["covered"] == 0 and checks["drawn"]["bright"] is None
+    assert checks_of(None, None) is None
+
+
+def test_the_images_to_check_on_are_always_the_same() -> None:
+    rows = drawn_rows(1000)
+    assert len(rows) == len(set(rows.tolist())) == 64 and (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, drawn_rows(1000))
+    assert rows.min() < 100 and rows.max() >= 900
+    np.testing.assert_array_equal(drawn_rows(5), np.arange(5))
 
 
 def test_what_a_multirun_varies_has_a_column() -> None:

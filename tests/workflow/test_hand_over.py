@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from evaluation.predictions import write_predictions
-from explain.grad_cam import grad_cam, overlay
+from explain.grad_cam import heat_maps
+from explain.pictures import coloured, overlay
 from lightning_modules import ImageClassifier
 from tests.conftest import composed_settings
 from workflow import hand_over
@@ -86,11 +87,19 @@ def test_pictures_and_heat_maps_are_of_the_images_that_were_got_wrong(run: dict[
         with Image.open(folder / record["file"]) as picture:
             np.testing.assert_array_equal(np.asarray(picture), pixels)
         inputs = module.normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-        heat = grad_cam(module.network, inputs, outputs=[CLASSES.index(name) for name in positive])[0]
+        heat = heat_maps(module.network, inputs, outputs=[CLASSES.index(name) for name in positive])[0]
         with Image.open(folder / record["heat_map"]) as picture:
             difference = np.asarray(picture, dtype=int) - overlay(pixels, heat)
         assert np.abs(difference).mean() < 12  # a JPEG of noise
+        with Image.open(folder / record["heat_map_alone"]) as picture:
+            assert np.abs(np.asarray(picture, dtype=int) - coloured(heat)).mean() < 3
         assert record["facts"]["sex"] in ("male", "female")
+    checks = json.loads((folder / "heat_maps.json").read_text())
+    assert (checks["method"], checks["layer"]) == (
+        "grad_cam",
+        "trunk.layer3",
+    )  # the fourth has one place left of 32 x 32 pixels
+    assert (checks["mistakes"]["images"], checks["drawn"]["images"]) == (6, 20)
 
 
 @pytest.mark.parametrize("reason", ["switched off", "a baseline", "no mistakes"])
@@ -102,4 +111,4 @@ def test_without_heat_maps_the_gallery_is_as_before(run: dict[str, Any], reason:
     records = json.loads((folder / "mistakes.json").read_text())
     assert len(records) == (0 if reason == "no mistakes" else 6)
     assert all(record["heat_map"] == "" for record in records)
-    assert not list(folder.glob("*.jpg"))
+    assert not list(folder.glob("*.jpg")) and not (folder / "heat_maps.json").exists()
