@@ -9,6 +9,7 @@ python evaluate.py 'compare=[RUN,RUN]'                       which is better on 
 python evaluate.py aggregate=multirun/TASK/MODEL/DATE_TIME   seeds, folds and settings in one table
 python evaluate.py run=RUN robustness=true                   the test images under blur, noise and other corruptions
 python evaluate.py run=RUN task=TASK data.root=FOLDER        another data set, at the run's own threshold
+python evaluate.py run=RUN foreign=FOLDER                    images that the run should turn away: does it?
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from conf.evaluate_options import (
     AGGREGATE,
     COMPARE,
     EXTERNAL,
+    FOREIGN,
     PREDICTIONS,
     REJUDGE,
     ROBUSTNESS,
@@ -85,6 +87,15 @@ def stressed(options: Options, command: str) -> Done:
     return *robustness_of(options.paths[0], command=command, **where, **options.judging), print_robustness
 
 
+def shown_foreign(options: Options, command: str) -> Done:
+    """``run=RUN foreign=FOLDER``: what its input check does with images that it should not answer on."""
+    from workflow.foreign_folders import foreign_of, print_foreign
+
+    _one_run(options)
+    where: dict[str, Any] = {"output": options.output, "images": options.images, "data_root": options.data_root}
+    return *foreign_of(options.paths[0], options.foreign, command=command, **where, **options.judging), print_foreign
+
+
 def tested_elsewhere(options: Options, command: str) -> Done:
     """``run=RUN task=TASK data.root=FOLDER``: another data set at the run's own threshold."""
     from conf.cli import ConfigError, checked_config, path_quoted
@@ -107,6 +118,7 @@ ACTIONS: dict[str, Callable[[Options, str], Done]] = {
     AGGREGATE: aggregated,
     ROBUSTNESS: stressed,
     EXTERNAL: tested_elsewhere,
+    FOREIGN: shown_foreign,
 }
 
 

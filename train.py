@@ -90,8 +90,9 @@ def _network(
     settings: dict[str, Any], folder: Path, prepared: PreparedData, clock: _Clock, resumed: bool
 ) -> tuple[dict[str, Any], Path]:
     """Train a network, score it and hand it over: metrics and the path of the report."""
-    from workflow.data import datamodule_of, metadata_encoder, progress_of  # torch is loaded from here on
+    from workflow.data import datamodule_of, metadata_encoder, progress_of, title_of  # torch is loaded from here on
     from workflow.features import features_of_parts, pretrained_module
+    from workflow.foreign_inputs import write_run_record
     from workflow.hand_over import report
     from workflow.judging import judge
     from workflow.locking import lock, require_feasible
@@ -116,6 +117,8 @@ def _network(
     weights = lock(settings, folder, prepared, module, kept, None if encoder is None else encoder.describe())
     test(trainer, module, datamodule)
     clock.lap("score")
+    write_run_record(settings, folder, prepared, module.network, title_of(settings, prepared), progress_of(settings))
+    clock.lap("input check")
     assert kept.tuning.operating_point is not None
     metrics = judge(settings, folder, prepared, kept.tuning.operating_point, features, kept.calibration.calibrator)
     clock.lap("judge")

@@ -17,7 +17,7 @@ from conf.checks import allowed, breaks_rule
 from conf.schema import declared_options
 
 REJUDGE, PREDICTIONS, COMPARE, AGGREGATE = "run", "predictions", "compare", "aggregate"
-ROBUSTNESS, EXTERNAL = "robustness", "external"
+ROBUSTNESS, EXTERNAL, FOREIGN = "robustness", "external", "foreign"
 SOURCES: Final = (REJUDGE, PREDICTIONS, COMPARE, AGGREGATE)
 SCORED: Final = (REJUDGE, PREDICTIONS)
 EVERY: Final = (REJUDGE, ROBUSTNESS, EXTERNAL, PREDICTIONS, COMPARE, AGGREGATE)
@@ -25,6 +25,7 @@ CALLED: Final = {
     REJUDGE: "run=RUN",
     ROBUSTNESS: "run=RUN robustness=true",
     EXTERNAL: "run=RUN task=TASK data.root=FOLDER",
+    FOREIGN: "run=RUN foreign=FOLDER",
     PREDICTIONS: "predictions=FILE.csv",
     COMPARE: "compare=[RUN,RUN]",
     AGGREGATE: "aggregate=FOLDER",
@@ -47,17 +48,21 @@ class Key:
 
 
 KEYS: Final[dict[str, Key]] = {
-    "run": Key("a finished run, an ensemble, or an earlier record of this command", (REJUDGE, ROBUSTNESS, EXTERNAL)),
+    "run": Key(
+        "a finished run, an ensemble, or an earlier record of this command", (REJUDGE, ROBUSTNESS, EXTERNAL, FOREIGN)
+    ),
     "predictions": Key("a CSV file of any tool: one row an image, with its label and score", (PREDICTIONS,)),
     "compare": Key("two or more judged folders on the same test images: compare=[RUN,RUN]", (COMPARE,)),
     "aggregate": Key("folder of a multirun, or a list of runs: one table over seeds, folds and settings", (AGGREGATE,)),
-    "output": Key("folder that is made (default: evaluations/<task>/<date_time>)", EVERY),
+    "output": Key("folder that is made (default: evaluations/<task>/<date_time>)", (*EVERY, FOREIGN)),
     "threshold": Key("short for threshold.rule", SCORED),
     "bootstrap": Key("resamples of groups for each interval", EVERY),
     "confidence": Key("confidence of the intervals", EVERY),
     "interval": Key("percentile or bca", (*SCORED, EXTERNAL, COMPARE, AGGREGATE)),
     "prevalences": Key("prevalences at which PPV and NPV are also stated: prevalences=[0.01,0.2]", (*SCORED, EXTERNAL)),
-    "seed": Key("seed of resamples, of calibration_share and of corruptions", (*SCORED, ROBUSTNESS, EXTERNAL)),
+    "seed": Key(
+        "seed of resamples, of calibration_share, of corruptions and draws", (*SCORED, ROBUSTNESS, EXTERNAL, FOREIGN)
+    ),
     "validation": Key("a second CSV file, on which the threshold is chosen", (PREDICTIONS,)),
     "calibration_share": Key("without validation: cut this share of the groups off for the threshold", (PREDICTIONS,)),
     "positive": Key("the class, or classes in brackets, whose recall matters", (PREDICTIONS,)),
@@ -68,7 +73,13 @@ KEYS: Final[dict[str, Key]] = {
     "title": Key("title of the report", (PREDICTIONS,)),
     **{f"columns.{role}": Key(f"column of the {role}", (PREDICTIONS,)) for role in ROLES},
     "robustness": Key("true: score the test images again under blur, noise and other corruptions", (ROBUSTNESS,)),
-    "images": Key("of these, how many test images are used (default: all)", (ROBUSTNESS,)),
+    "foreign": Key(
+        "folder, or folders in brackets, of images that the run should turn away: foreign=[A,B]", (FOREIGN,)
+    ),
+    "images": Key(
+        "how many test images (and of each foreign folder) are used (default: all; with foreign: 400)",
+        (ROBUSTNESS, FOREIGN),
+    ),
     "mapping": Key("classes of the other data set in terms of the run's: mapping={nevus:benign}", (EXTERNAL,)),
     "part": Key("of the other data set: all (default) or its official test part", (EXTERNAL,)),
 }
@@ -235,6 +246,14 @@ def _folder(key: str, text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _folders(key: str, text: str) -> list[Path]:
+    found = [Path(item).expanduser() for item in list_of(key, text)]
+    for path in found:
+        if not path.is_dir():
+            raise UsageError(f"{key}={text}: there is no folder {path}. Name a folder of images.")
+    return found
+
+
 _READERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "output": _folder,
     "validation": _file,
@@ -244,5 +263,6 @@ _READERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "prevalences": _shares,
     "images": _count,
     "mapping": _mapping,
+    "foreign": _folders,
     "part": _part,
 }

@@ -16,6 +16,7 @@ from conf.evaluate_keys import (
     CALLED,
     COMPARE,
     EXTERNAL,
+    FOREIGN,
     KEYS,
     PREDICTIONS,
     REJUDGE,
@@ -35,6 +36,7 @@ __all__ = [
     "AGGREGATE",
     "COMPARE",
     "EXTERNAL",
+    "FOREIGN",
     "PREDICTIONS",
     "REJUDGE",
     "ROBUSTNESS",
@@ -47,7 +49,10 @@ __all__ = [
 OVERRIDDEN: Final = ("task", "data", "table")
 _TRAINING: Final = ("model", "split", "trainer", "loss", "augmentation", "finetune", "imbalance", "experiment", "sweep")
 # One of these lies in every folder that train.py, ensemble.py or this command made.
-_FINISHED: Final = ("run.json", "metrics.json", "comparison.json", "aggregate.json", "robustness.json", "external.json")
+_FINISHED: Final = (
+    *("run.json", "metrics.json", "comparison.json", "aggregate.json"),
+    *("robustness.json", "external.json", "foreign.json"),
+)
 _RULE_OF: Final = {"value": "fixed", "miss_cost": "cost"}
 
 
@@ -61,7 +66,7 @@ class Options:
         judging: given of ``bootstrap``, ``confidence``, ``interval``, ``prevalences``, ``seed``.
         given: of the form ``predictions``: ``validation``, ``calibration_share``, ``positive``, ``classes``, ``positive_name``,
             ``negative_name``, ``group_name``, ``title`` and ``columns`` (by role; None for a column that is not to be used).
-        images: of robustness. ``data_root``: where the run's own data lie now.
+        images: of robustness and foreign. ``foreign``: folders. ``data_root``: where the run's own data lie now.
         overrides, mapping, part: of an external test; the overrides as they were typed.
     """
 
@@ -73,6 +78,7 @@ class Options:
     judging: dict[str, Any] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
     images: int | None = None
+    foreign: list[Path] = field(default_factory=list)
     data_root: Path | None = None
     overrides: list[str] = field(default_factory=list)
     mapping: dict[str, str] = field(default_factory=dict)
@@ -108,7 +114,8 @@ def parsed(argv: list[str]) -> Options:
         },
         given=_given(values, read),
         images=read.get("images"),
-        data_root=_data_root(overrides) if form == ROBUSTNESS else None,
+        foreign=read.get("foreign", []),
+        data_root=_data_root(overrides) if form in (ROBUSTNESS, FOREIGN) else None,
         overrides=list(overrides.values()) if form == EXTERNAL else [],
         mapping=read.get("mapping", {}),
         part=read.get("part", "all"),
@@ -166,6 +173,8 @@ def _form(source: str, values: Mapping[str, str], overrides: Mapping[str, str]) 
         return source
     if "robustness" in values and truth("robustness", values["robustness"]):
         return ROBUSTNESS
+    if "foreign" in values:
+        return FOREIGN
     return EXTERNAL if overrides or "mapping" in values or "part" in values else REJUDGE
 
 
@@ -173,16 +182,17 @@ def _require_own_keys(form: str, values: Mapping[str, str], overrides: Mapping[s
     """Refuse what the form would not use, because it would be ignored without a word."""
     called = CALLED[form]
     for key, text in values.items():
-        if form in KEYS[key].forms or (key == "robustness" and form in (REJUDGE, EXTERNAL)):
+        if form in KEYS[key].forms or (key == "robustness" and form in (REJUDGE, EXTERNAL, FOREIGN)):
             continue
         if form == EXTERNAL and key.startswith("threshold"):
             raise UsageError(f"{key}={text}: another data set is judged at the run's own threshold; leave {key} away.")
         fit = " or ".join(CALLED[name] for name in KEYS[key].forms)
         raise UsageError(f"{key}={text}: {key} is not used with {called}; it belongs to {fit}.")
     for key, text in overrides.items():
-        if form == EXTERNAL or (form == ROBUSTNESS and key == "data.root"):
+        own = form in (ROBUSTNESS, FOREIGN)
+        if form == EXTERNAL or (own and key == "data.root"):
             continue
-        remedy = "the run's own data are used; only data.root may say where they lie now" if form == ROBUSTNESS else ""
+        remedy = "the run's own data are used; only data.root may say where they lie now" if own else ""
         raise UsageError(f"{text}: {remedy or f'{key} is not used with {called}; it belongs to {CALLED[EXTERNAL]}'}.")
     if form == EXTERNAL and "task" not in overrides:
         given = next(iter(overrides), None) or next(key for key in ("mapping", "part") if key in values)

@@ -91,6 +91,12 @@ class EvaluationConfig:
         "score the mean over these views of an image, on validation and test alike; dihedral: 8 turns and flips",
         choices=("none", "flip", "dihedral"),
     )
+    abstain: float | None = option(
+        0.01,
+        "share of images like those of validation that the model turns away as unlike what it knows; null: it answers on all",
+        above=0.0,
+        below=1.0,
+    )
     baselines: list[str] = option(
         ["majority", "thumbnail", "metadata", "hog_svm"], "baselines shown beside the network: " + ", ".join(BASELINES)
     )

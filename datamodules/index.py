@@ -15,6 +15,9 @@ import pandas as pd
 from datamodules.errors import UnreadableImageError
 from datamodules.images import DECODER_VERSION, READ_ERROR, inspect_image
 
+# Where pyarrow is installed, pandas would keep texts in it, and that refuses file names that are not UTF-8.
+pd.set_option("mode.string_storage", "python")
+
 COLUMNS = ["image_id", "size", "mtime_ns", "sha256", "width", "height", "mode", "patient", "error"]
 
 _FOUND = [

@@ -69,6 +69,7 @@ _PARTS: Final[tuple[_Part, ...]] = (
     _Part(
         "mistakes", "Worst mistakes", "report_gallery.html.j2", lambda run, _: _ours(run) or run.mistakes is not None
     ),
+    _Part("inputs", "Unknown inputs", "report_inputs.html.j2", lambda run, _: run.inputs is not None),
     _Part("subgroups", "Subgroups", "report_subgroups.html.j2"),
     _Part("audit", "Audit of the data", "report_audit.html.j2", lambda run, _: _ours(run) or bool(run.audit)),
     _Part("data", "Data card", "report_data.html.j2", lambda run, _: _ours(run) or bool(run.data_card)),
@@ -147,6 +148,7 @@ def _render(run: RunFiles, figures: dict[str, Figure]) -> str:
         standing=standing,
         curve_tables=curve_tables(run),
         score_table=score_table(run),
+        c=run.inputs,
         **_short_names(run),
     )
 

@@ -26,6 +26,7 @@ from evaluation.figures_benefit import benefit_figure
 from evaluation.figures_calibration import calibration_figure
 from evaluation.figures_curves import Role
 from evaluation.figures_decisions import confusion
+from evaluation.figures_inputs import inputs_figure
 from evaluation.report_files import RunFiles
 from evaluation.report_parts import baseline_called, fixed_when
 from evaluation.report_text import range_of, score, threshold
@@ -43,6 +44,8 @@ def build_figures(run: RunFiles) -> dict[str, Figure]:
     if metrics.get("decision_curve"):
         figures["benefit"] = benefit_figure(metrics, phantom)
     figures |= _classes(metrics, phantom)
+    if run.inputs:
+        figures["inputs"] = inputs_figure(run.inputs)
     if metrics.get("leak"):
         for figure in figures.values():
             mark_leaky(figure)

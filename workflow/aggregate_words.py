@@ -51,11 +51,10 @@ def commands_of(
         commands.append({"what": f"Average its {len(own)} {what} to one model", "command": _ensemble(own, found)})
     best = members[_best_run(content, settings[number])]
     if not str(best.config["model"]["name"]).startswith("baseline"):  # a baseline keeps no weights
-        run = shlex.quote(short(best.folder))
+        run, whose = shlex.quote(short(best.folder)), "its best run" if len(own) > 1 else "it"
+        commands.append({"what": f"Use {whose} on new images", "command": f"python predict.py run={run} images=FOLDER"})
         text = f"python evaluate.py run={run} task={content['task']} data.root=FOLDER_OF_THE_OTHER_DATA"
-        commands.append(
-            {"what": f"Score another data set with {'its best run' if len(own) > 1 else 'it'}", "command": text}
-        )
+        commands.append({"what": f"Score another data set with {whose}", "command": text})
     if second is not None:
         same = [
             (ours, members[place])

@@ -11,9 +11,9 @@ from callbacks.mistakes import save_mistakes, with_heat_maps, worst_mistakes
 from conf.schema import EvaluationConfig
 from evaluation.predictions import Predictions
 from workflow.gallery import HeatMaps, checks_of, drawn_rows, gallery_of
-from workflow.heat_maps import encoded, explainer_of
+from workflow.heat_maps import explainer_of
 from workflow.other_data import OtherData
-from workflow.scoring import Scorer
+from workflow.scoring import Scorer, encoded
 from workflow.seen_images import Seen
 
 

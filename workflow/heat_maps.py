@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from conf.output import short
-from datamodules.metadata import MetadataEncoder
 from explain.grad_cam import Target, heat_maps, require_method
 from explain.layers import NoMapsError, default_layer, named_layer
 from explain.pictures import coloured, overlay
 from models.bundle import Normalise
+
+from workflow.scoring import encoded
 
 if TYPE_CHECKING:
     from workflow.predictor import Predictor
@@ -230,16 +231,3 @@ def _require_layer(part: ScoredBy, layer: str) -> None:
     except ValueError as error:
         raise ValueError(f"heat_maps.{error} ({short(part.run)})") from None
 
-
-def encoded(part: ScoredBy, metadata: pd.DataFrame | None, n: int) -> NDArray[np.float32] | None:
-    """Metadata as a network takes them, shape ``(n, m)``; None for one that sees the image alone.
-
-    Raises:
-        ValueError: metadata missing for a network that needs them.
-    """
-    described = part.description.get("metadata")
-    if not described:
-        return None
-    if metadata is None or len(metadata) != n:
-        raise ValueError(f"{short(part.run)} sees metadata beside the image; give one row of them an image.")
-    return MetadataEncoder.from_description(described).encode(metadata)

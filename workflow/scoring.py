@@ -171,13 +171,13 @@ def mean_scored(
         raise ValueError(
             f"pixels have the shape {pixels.shape}; {short(networks[0].run)} takes (n, {size}, {size}, {channels})."
         )
-    tables = [_encoded(part, metadata, len(pixels)) for part in networks]
+    tables = [encoded(part, metadata, len(pixels)) for part in networks]
     found = np.zeros((len(networks), len(pixels), len(classes)))
     seen: list[list[NDArray[np.float32]]] = [[] for _ in networks]
     with progress("scoring", len(pixels)) as advance:
         for start in range(0, len(pixels), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
-            images = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
+            images = torch.from_numpy(np.array(pixels[rows])).permute(0, 3, 1, 2).to(device)
             for number, (part, table) in enumerate(zip(networks, tables, strict=True)):
                 beside = None if table is None else torch.from_numpy(table[rows]).to(device)
                 found[number, rows], embeddings = part.scored(images, beside)
@@ -188,7 +188,12 @@ def mean_scored(
     return mean, [np.concatenate(parts) if parts else none for parts in seen]
 
 
-def _encoded(part: ScoredBy, metadata: pd.DataFrame | None, n: int) -> NDArray[np.float32] | None:
+def encoded(part: ScoredBy, metadata: pd.DataFrame | None, n: int) -> NDArray[np.float32] | None:
+    """Metadata as a network takes them, shape ``(n, m)``; None for one that sees the image alone.
+
+    Raises:
+        ValueError: metadata missing for a network that needs them.
+    """
     described = part.description.get("metadata")
     if not described:
         return None

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from conf.evaluate_keys import CALLED, KEYS, help_text
-from conf.evaluate_options import AGGREGATE, COMPARE, EXTERNAL, PREDICTIONS, REJUDGE, ROBUSTNESS, UsageError, parsed
+from conf.evaluate_options import (
+    AGGREGATE,
+    COMPARE,
+    EXTERNAL,
+    FOREIGN,
+    PREDICTIONS,
+    REJUDGE,
+    ROBUSTNESS,
+    UsageError,
+    parsed,
+)
 from conf.schema import RESEARCH_NOTICE, ThresholdConfig
 
 
@@ -39,6 +49,8 @@ def assert_refused(line: str | list[str], *words: str) -> None:
         ("run=a robustness=false", REJUDGE, ["a"]),
         ("run=a robustness=true images=50 seed=3", ROBUSTNESS, ["a"]),
         ("run=a robustness=true data.root=b", ROBUSTNESS, ["a"]),
+        ("run=a foreign=b", FOREIGN, ["a"]),
+        ("run=a foreign=[a,b] images=9 seed=2 data.root=b", FOREIGN, ["a"]),
         ("run=a task=isic9 data.root=b", EXTERNAL, ["a"]),
         ("run=[a,b] task=isic9", EXTERNAL, ["a", "b"]),
         ("predictions=p.csv", PREDICTIONS, ["p.csv"]),
@@ -50,6 +62,15 @@ def assert_refused(line: str | list[str], *words: str) -> None:
 def test_forms(line: str, form: str, paths: list[str]) -> None:
     options = parsed(line.split())
     assert options.form == form and [str(path) for path in options.paths] == paths
+
+
+def test_foreign_folders_are_there_and_no_other_form_takes_them() -> None:
+    assert parsed(["run=a", "foreign=[a,b]"]).foreign == [Path("a"), Path("b")]
+    assert_refused("run=a foreign=nowhere", "foreign=nowhere", "no folder nowhere")
+    assert_refused("run=a foreign=p.csv", "no folder p.csv")
+    assert_refused("compare=[a,b] foreign=a", "belongs to run=RUN foreign=FOLDER")
+    assert_refused("run=a foreign=b bootstrap=100", "bootstrap is not used with run=RUN foreign=FOLDER")
+    assert_refused("run=a foreign=b task=isic9", "only data.root")
 
 
 def test_values_arrive_as_what_they_are() -> None:

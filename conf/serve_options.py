@@ -1,0 +1,153 @@
+"""The command line of ``serve.py``: its keys, and which values they may take.
+
+Only the standard library is imported here, so a mistake costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from conf.evaluate_keys import HELP_WIDTH, UsageError, truth
+
+__all__ = ["KEYS", "Options", "UsageError", "help_text", "parsed"]
+
+MOST_PIXELS: Final = 80_000_000  # what datamodules.images decodes at all
+METHODS: Final = ("grad_cam", "grad_cam_pp", "hires_cam")
+KEYS: Final[dict[str, str]] = {
+    "run": "what answers: a run, its model/ folder, a hand-over folder, an ensemble, or a checkpoint of ours",
+    "port": "port of the page; 0 takes a free one (default 7860)",
+    "host": "address on which is listened (default 127.0.0.1: only this machine; there is no password)",
+    "open": "true: open the page in the browser",
+    "max_bytes": "bytes of one request, all files together (default 100000000)",
+    "max_files": "files of one request (default 64)",
+    "max_pixels": "pixels of one image, width x height (default 50000000, at most 80000000)",
+    "abstain": "false: the input check only shows its p-value and turns no image away",
+    "workers": "threads that decode images (default: as many as there are cores, at most 4)",
+    "trust": "true: read a checkpoint even though code may be hidden in it",
+    "heat_maps.method": "grad_cam (default), grad_cam_pp or hires_cam",
+    "heat_maps.layer": "layer of the network whose maps are shown (default: the last one with maps)",
+    "heat_maps.target": "class whose evidence is shown (default: positive, the decision)",
+}
+_RANGES: Final = {
+    "port": (0, 65_535),
+    "max_bytes": (1_000, 2_000_000_000),
+    "max_files": (1, 1_000),
+    "max_pixels": (64, MOST_PIXELS),
+    "workers": (1, 64),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """A checked command line.
+
+    Attributes:
+        limits: given of ``max_bytes``, ``max_files``, ``max_pixels``.
+        heat_maps: given of ``method``, ``layer``, ``target``.
+    """
+
+    run: Path
+    port: int = 7860
+    host: str = "127.0.0.1"
+    open: bool = False
+    abstain: bool = True
+    trust: bool = False
+    workers: int = 2
+    limits: dict[str, int] = field(default_factory=dict)
+    heat_maps: dict[str, Any] = field(default_factory=dict)
+
+
+def parsed(argv: list[str]) -> Options:
+    """Check a command line.
+
+    Args:
+        argv: the arguments without the program's name.
+
+    Raises:
+        UsageError: naming the argument and what to do.
+    """
+    values = _split(argv)
+    if "run" not in values:
+        raise UsageError("run is missing: run=RUN, the folder of a finished run. See: python serve.py --help")
+    numbers = {key: _number(key, values[key]) for key in _RANGES if key in values}
+    truths = {key: truth(key, values[key]) for key in ("open", "abstain", "trust") if key in values}
+    return Options(
+        run=_run(values["run"]),
+        port=numbers.get("port", 7860),
+        host=values.get("host", "127.0.0.1").strip("[]"),
+        workers=numbers.get("workers", min(4, os.cpu_count() or 1)),
+        limits={key: number for key, number in numbers.items() if key.startswith("max_")},
+        heat_maps=_heat_maps(values),
+        **truths,
+    )
+
+
+def _split(argv: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in argv:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"'{text}' is not of the form key=value. See: python serve.py --help")
+        if key not in KEYS:
+            close = difflib.get_close_matches(key, list(KEYS), n=1)
+            meant = f" Did you mean '{close[0]}'?" if close else ""
+            raise UsageError(f"{text}: there is no key '{key}'.{meant} See: python serve.py --help")
+        if key in values:
+            raise UsageError(f"{text}: {key} is given twice.")
+        if not value.strip():
+            raise UsageError(f"{text}: {key} has no value: {KEYS[key]}.")
+        values[key] = value.strip()
+    return values
+
+
+def _run(text: str) -> Path:
+    if text.startswith("[") or text.endswith("]"):
+        raise UsageError(
+            f"run={text}: one model is served. Several runs are averaged by: python ensemble.py 'runs={text}', then run=ENSEMBLE."
+        )
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise UsageError(f"run={text}: there is no such folder or file. Name the folder of a finished run.")
+    return path
+
+
+def _number(key: str, text: str) -> int:
+    low, high = _RANGES[key]
+    try:
+        value = int(text.replace("_", ""))
+    except ValueError:
+        raise UsageError(f"{key}={text}: '{text}' is not a whole number.") from None
+    if not low <= value <= high:
+        raise UsageError(f"{key}={text}: must be from {low} to {high}.")
+    return value
+
+
+def _heat_maps(values: dict[str, str]) -> dict[str, Any]:
+    found = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("heat_maps.")}
+    method = found.get("method", METHODS[0])
+    if method not in METHODS:
+        close = difflib.get_close_matches(method, METHODS, n=1)
+        meant = f" Did you mean '{close[0]}'?" if close else ""
+        raise UsageError(f"heat_maps.method={method}: must be one of {', '.join(METHODS)}.{meant}")
+    return found
+
+
+def help_text(intro: str, notice: str) -> str:
+    """What ``--help`` prints.
+
+    Args:
+        intro: examples. ``notice``: last line.
+    """
+    width = max(map(len, KEYS)) + 2
+    lines: list[str] = []
+    for key, text in KEYS.items():
+        lines += textwrap.wrap(
+            text, HELP_WIDTH, initial_indent=f"  {key:<{width}}", subsequent_indent=" " * (width + 2)
+        )
+    after = "Uploads stay in memory: nothing is written to disk, and nothing but counts is printed."
+    return "\n".join([intro.strip(), "", *lines, "", after, notice])
