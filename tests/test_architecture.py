@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("conf", "datamodules", "models", "lightning_modules", "callbacks", "evaluation", "explain", "workflow", "serving")
+PACKAGES = (
+    "conf",
+    "datamodules",
+    "models",
+    "lightning_modules",
+    "callbacks",
+    "evaluation",
+    "explain",
+    "workflow",
+    "serving",
+)
 ENTRY_FILES = tuple(path.stem for path in ROOT.glob("*.py"))
 ALLOWED = {
     "evaluation": set(),

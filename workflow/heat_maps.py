@@ -20,7 +20,6 @@ from explain.grad_cam import Target, heat_maps, require_method
 from explain.layers import NoMapsError, default_layer, named_layer
 from explain.pictures import coloured, overlay
 from models.bundle import Normalise
-
 from workflow.scoring import encoded
 
 if TYPE_CHECKING:
@@ -230,4 +229,3 @@ def _require_layer(part: ScoredBy, layer: str) -> None:
         named_layer(part.network, layer)
     except ValueError as error:
         raise ValueError(f"heat_maps.{error} ({short(part.run)})") from None
-
