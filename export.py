@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
         return
     try:
         options = parsed(argv)
-    except UsageError as error:
+    except (UsageError, OSError, RuntimeError) as error:  # a name that is too long, a user that is not there
         _stop(error)
     signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C, so that no half file stays behind
     from datamodules.errors import DataError

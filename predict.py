@@ -11,6 +11,7 @@ python predict.py run=RUN images=FOLDER output=OUT           interrupted: the sa
 
 from __future__ import annotations
 
+import io
 import shlex
 import signal
 import sys
@@ -33,6 +34,8 @@ def main(argv: list[str]) -> None:
         print(help_text(str(__doc__), RESEARCH_NOTICE))
         return
     signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text
     try:
         options = parsed(argv)
         sys.exit(_predicted(options, "python predict.py " + " ".join(shlex.quote(item) for item in argv)))

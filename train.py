@@ -71,6 +71,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
 
     print_results(metrics, worries=worries_of_folder(folder))
     print(f"\nreport: {short(report)}   ({clock.seconds:.0f} s in all)")
+    if not is_baseline:  # which leaves no network
+        print(f"use it: python predict.py run={shlex.quote(short(folder))} images=FOLDER")
     return {**results(metrics), "threshold": metrics["threshold"]["threshold"], "run_dir": str(folder)}
 
 

@@ -74,12 +74,14 @@ class Server:
 def started(run: Path, *further: str) -> Server:
     """Start ``serve.py`` at a free port and wait until it answers."""
     command = [sys.executable, str(ROOT / "serve.py"), f"run={run}", "port=0", *further]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
+    said = []
     for line in process.stdout:
+        said.append(line)
         if found := re.search(r"serving at http://127\.0\.0\.1:(\d+)/", line):
             return Server(process, int(found[1]))
-    raise SystemExit(f"the server ended with {process.wait()} before it answered")
+    raise SystemExit(f"the server ended with {process.wait()} before it answered: {''.join(said)}")
 
 
 def form(files: Sequence[tuple[str, bytes]]) -> bytes:
@@ -155,29 +157,6 @@ def expected_of(run: Path, images: Sequence[tuple[str, bytes]]) -> list[dict[str
     return [answer.to_dict() for answer in answers]
 
 
-async def malformed(port: int) -> int:
-    """A form that is none."""
-    body = b"--wrong\r\nContent-Disposition: nonsense\r\n\r\n" + os.urandom(5_000)
-    return (await exchange(port, head(len(body)) + body))[0]
-
-
-async def no_image(port: int) -> int:
-    """Bytes that are no image, and a PNG that says it is 20,000 pixels wide and high."""
-    giant = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (20_000).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0" + bytes(4)
-    body = form([("text.jpg", b"this is no image" * 50), ("giant.png", giant), ("empty.png", b"")])
-    return (await exchange(port, head(len(body)) + body))[0]
-
-
-async def no_http(port: int) -> int:
-    """Something that is no request at all."""
-    return (await exchange(port, b"\x16\x03\x01" + os.urandom(300) + b"\r\n\r\n"))[0]
-
-
-async def too_large(port: int) -> int:
-    """It says itself that it is too large."""
-    return (await exchange(port, head(5_000_000_000) + b"x" * 100_000))[0]
-
-
 async def endless(port: int) -> int:
     """It does not say how large it is, and goes on and on."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -197,41 +176,43 @@ async def endless(port: int) -> int:
         writer.close()
 
 
-async def hang_up(port: int, image: bytes) -> int:
+async def hang_up(port: int, request: bytes) -> int:
     """A whole image, and nobody waits for its answer."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = form([("gone.png", image)])
-    writer.write(head(len(body)) + body)
+    writer.write(request)
     await writer.drain()
     writer.transport.abort()
     return -1
 
 
-async def half(port: int, sent: bytes) -> int:
-    """Half a request and then nothing; answered or closed by the server in the end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(sent)
-    try:
-        async with asyncio.timeout(60):
-            words = (await reader.read()).split()
-    finally:
-        writer.close()
-    return int(words[1]) if words else 0
-
-
 def hostile(port: int, image: bytes) -> dict[str, Callable[[], Coroutine[Any, Any, int]]]:
-    """The clients that nobody wants, by name."""
-    body = form([("slow.png", image)])
+    """The clients that nobody wants, by name; each ends with the status that it got, 0 if it was only closed."""
+
+    def posted(body: bytes, host: str = "127.0.0.1") -> bytes:
+        return head(len(body), host=host) + body
+
+    giant = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (20_000).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0" + bytes(4)
+    whole = form([("slow.png", image)])
+    sent = {
+        "broken form": posted(b"--wrong\r\nContent-Disposition: nonsense\r\n\r\n" + os.urandom(5_000)),
+        "no images": posted(form([("text.jpg", b"no image" * 50), ("giant.png", giant), ("empty.png", b"")])),
+        "no HTTP": b"\x16\x03\x01" + os.urandom(300) + b"\r\n\r\n",
+        "says it is 5 GB": head(5_000_000_000) + b"x" * 100_000,
+        "half a head": b"POST /api/predict HTTP/1.1\r\nHost: 127.",
+        "half a body": posted(whole)[: -len(whole) // 2],
+        "another site's name": posted(whole, host="evil.example"),
+    }
+
+    def one(request: bytes) -> Callable[[], Coroutine[Any, Any, int]]:
+        async def status() -> int:
+            return (await exchange(port, request))[0]
+
+        return status
+
     return {
-        "broken form": lambda: malformed(port),
-        "no images": lambda: no_image(port),
-        "no HTTP": lambda: no_http(port),
-        "says it is 5 GB": lambda: too_large(port),
+        **{name: one(request) for name, request in sent.items()},
         "never ends": lambda: endless(port),
-        "hangs up": lambda: hang_up(port, image),
-        "half a head": lambda: half(port, b"POST /api/predict HTTP/1.1\r\nHost: 127."),
-        "half a body": lambda: half(port, head(len(body)) + body[: len(body) // 2]),
-        "another site's name": lambda: half(port, head(len(body), host="evil.example") + body),
+        "hangs up": lambda: hang_up(port, posted(whole)),
     }
 
 
@@ -257,10 +238,10 @@ async def one_round(
 async def _counted(name: str, make: Callable[[], Coroutine[Any, Any, int]], measured: Round) -> None:
     try:
         status = await make()
+    except TimeoutError:  # before OSError, of which it is one
+        status = -2
     except (OSError, asyncio.IncompleteReadError, IndexError):
         status = 0
-    except TimeoutError:
-        status = -2
     measured.hostile[f"{name}: {_OUTCOME.get(status, status)}"] += 1
 
 
@@ -323,21 +304,19 @@ def main(argv: list[str]) -> int:
     abuse: Counter[str] = sum((measured.hostile for _, measured in done), Counter())
     for name, count in sorted(abuse.items()):
         print(f"  {name:<36}{count}")
-    wrong = sum(measured.wrong for _, measured in done)
-    never = sum(count for name, count in abuse.items() if "NEVER" in name)
     answered = sum(measured.statuses[200] for _, measured in done)
     summary: dict[str, Any] = {
         "answered": answered,
-        "wrong": wrong,
-        "never_ended": never,
+        "wrong": sum(measured.wrong for _, measured in done),
+        "never_ended": sum(count for name, count in abuse.items() if "NEVER" in name),
         "exit": code,
         "ended_after": round(ended, 1),
+        "server_cpu_ms_per_answer": round(1000 * cpu / max(answered, 1), 1),
+        "largest_difference": max(measured.largest_difference for _, measured in done),
+        "memory_mb": [measured.rss for _, measured in done],
     }
-    summary["server_cpu_ms_per_answer"] = round(1000 * cpu / max(answered, 1), 1)
-    summary["largest_difference"] = max(measured.largest_difference for _, measured in done)
-    summary["memory_mb"] = [measured.rss for _, measured in done]
     print(json.dumps(summary))
-    return int(bool(wrong or never or code))
+    return int(bool(summary["wrong"] or summary["never_ended"] or code))
 
 
 if __name__ == "__main__":

@@ -150,6 +150,8 @@ def _output(text: str, kind: str) -> Path:
     if path.suffix in SUFFIXES.values() and path.suffix != SUFFIXES.get(kind):
         wanted = f"ends in {SUFFIXES[kind]}" if kind in SUFFIXES else "is a folder"
         raise UsageError(f"output={text}: what format={kind} writes {wanted}.")
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise UsageError(f"output={text}: this is already there and is never overwritten. Choose another output=.")
     for folder in path.resolve().parents:
         if (folder / "run.json").is_file():
             raise UsageError(

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from conf.evaluate_keys import HELP_WIDTH, UsageError, list_of, truth
+from conf.heat_map_keys import METHODS, heat_maps_of
 from conf.output import short
 
-__all__ = ["FORMATS", "METHODS", "STDIN", "TABLES", "Options", "UsageError", "help_text", "is_pattern", "parsed"]
+__all__ = ["DEFAULT_OUTPUT", "FORMATS", "STDIN", "TABLES", "Options", "UsageError", "help_text", "is_pattern", "parsed"]
 
 FORMATS: Final = ("csv", "json", "parquet")
-METHODS: Final = ("grad_cam", "grad_cam_pp", "hires_cam")
 TABLES: Final = (".csv", ".tsv")
 STDIN: Final = "-"
+DEFAULT_OUTPUT: Final = Path("predictions")  # below it <task>/<date_time>
 ROLES: Final = ("path", "id", "group")
 KEYS: Final = {
     "run": "a finished run, an ensemble, the model folder of a run, or several runs whose scores are averaged: run=[RUN,RUN]",
@@ -97,7 +98,7 @@ def parsed(argv: list[str]) -> Options:
     images = _images(given["images"])
     _require_used(given, images)
     output = Path(given["output"]).expanduser() if "output" in given else None
-    _require_outside(output)
+    _require_outside(output or DEFAULT_OUTPUT / "new")
     return Options(
         runs,
         images,
@@ -106,7 +107,7 @@ def parsed(argv: list[str]) -> Options:
         root=_folder("root", given["root"]) if "root" in given else None,
         output=output,
         formats=_formats(given.get("format", "csv")),
-        heat_maps=_heat_maps(given),
+        heat_maps=heat_maps_of(given),
         **_plain(given),
     )
 
@@ -213,16 +214,6 @@ def _formats(text: str) -> tuple[str, ...]:
     return named
 
 
-def _heat_maps(given: Mapping[str, str]) -> dict[str, str]:
-    found = {key.partition(".")[2]: text for key, text in given.items() if key.startswith("heat_maps.")}
-    method = found.get("method", METHODS[0])
-    if method not in METHODS:
-        close = difflib.get_close_matches(method, METHODS, n=1)
-        meant = f" Did you mean '{close[0]}'?" if close else ""
-        raise UsageError(f"heat_maps.method={method}: must be one of {', '.join(METHODS)}.{meant}")
-    return found
-
-
 def _plain(given: Mapping[str, str]) -> dict[str, Any]:
     """Truths and counts, as far as given."""
     found: dict[str, Any] = {key: truth(key, given[key]) for key in ("panel", "abstain", "trust") if key in given}
@@ -234,9 +225,9 @@ def _plain(given: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _require_outside(output: Path | None) -> None:
+def _require_outside(output: Path) -> None:
     """A finished run stays as it is, so no predictions are put inside one."""
-    for folder in output.resolve().parents if output is not None else ():
+    for folder in output.resolve().parents:
         if (folder / "run.json").is_file():
             raise UsageError(
                 f"output={output}: this is inside {short(folder)}, a run, which is not changed. Choose another folder."

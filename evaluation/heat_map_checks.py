@@ -13,6 +13,7 @@ from evaluation.report_text import NOTHING, difference, plural, score
 TITLES: Final = {"grad_cam": "Grad-CAM", "grad_cam_pp": "Grad-CAM++", "hires_cam": "HiRes-CAM"}
 LEARNT: Final = (0.25, 0.5)
 """Mean correlation with maps of untrained networks below which maps depend on what was learnt, and from which they do not."""
+SAME: Final = 0.9  # mean correlation with HiRes-CAM from which nobody would see a difference
 CHANCE: Final = 0.25  # share of the image that the square in the middle covers
 
 
@@ -107,6 +108,10 @@ def _rows(parts: Sequence[Mapping[str, Any]], positive: str) -> list[tuple[str, 
             [_share(part, "in_centre_untrained") for part in parts],
         ),
         ("Correlation with those maps; 0 is unrelated, 1 the same", [_correlation(part) for part in parts]),
+        (
+            "Correlation with HiRes-CAM, which weights every place by itself",
+            [Cell(score(part.get("hires_cam"), 2)) for part in parts],
+        ),
     ]
     return [(name, tuple(cells)) for name, cells in found if any(cell.value != NOTHING for cell in cells)]
 
@@ -139,7 +144,8 @@ def _correlation(part: Mapping[str, Any]) -> Cell:
 
 
 def _sentences(part: Mapping[str, Any], positive: str) -> list[str]:
-    return [text for text in (_pointing(part, positive), _centre(part), _learnt(part)) if text]
+    found = (_pointing(part, positive), _centre(part), _learnt(part), _place_by_place(part))
+    return [text for text in found if text]
 
 
 def _pointing(part: Mapping[str, Any], positive: str) -> str:
@@ -189,3 +195,14 @@ def _learnt(part: Mapping[str, Any]) -> str:
             "counts for more."
         )
     return "Most of what they show was not learnt, but comes from the images or the architecture: do not read reasons from them."
+
+
+def _place_by_place(part: Mapping[str, Any]) -> str:
+    same = part.get("hires_cam")
+    if same is None or same >= SAME:
+        return ""
+    return (
+        f"HiRes-CAM, which weights every place by its own gradient, draws other maps (correlation {score(same, 2)}): these give "
+        "a channel one weight for the whole image, and can light up what does not count. Compare with "
+        "heat_maps.method=hires_cam in predict.py or serve.py before you read a reason from one."
+    )

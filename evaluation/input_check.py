@@ -185,20 +185,41 @@ class InputCheck:
         """The check that :meth:`to_dict` and :attr:`arrays` described.
 
         Raises:
-            ValueError: a part is missing or unknown.
+            ValueError: a part is missing or unknown, arrays do not fit together, a number is none or out of its range.
         """
         try:
-            parts = []
-            for key, held in description["parts"].items():
-                own = {
-                    name.removeprefix(f"{key}."): array for name, array in arrays.items() if name.startswith(f"{key}.")
-                }
-                space = PARTS[key].from_arrays(own)
-                parts.append(Part(key, space, float(held["middle"]), float(held["scale"]), own["calibration"]))
-            limits = tuple(Limit(**limit) for limit in description["limits"])
-            return cls(float(description["alpha"]), tuple(parts), limits)
-        except (KeyError, TypeError, IndexError) as error:
+            if unknown := set(description["parts"]) - set(PARTS):
+                raise ValueError(f"{str(sorted(unknown))[:60]} is no part that this version knows")
+            held = {key: cls._stored(key, description["parts"][key], arrays) for key in PARTS}
+            limits = tuple(Limit.from_dict(limit) for limit in description["limits"])
+            alpha = float(description["alpha"])
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"the stored input check lacks a part ({error}). Train the run again.") from error
+        except ValueError as error:
+            raise ValueError(f"the stored input check is damaged: {error}. Train the run again.") from error
+        lengths = {key: len(part.calibration) for key, part in held.items()}
+        if not 0.0 < alpha < 1.0 or min(lengths.values()) < 1 or len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"the stored input check is damaged: alpha is {alpha}, its parts were calibrated on {lengths} images. Train the "
+                "run again."
+            )
+        return cls(alpha, tuple(held.values()), limits)
+
+    @staticmethod
+    def _stored(key: str, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Part:
+        own = {name.removeprefix(f"{key}."): array for name, array in arrays.items() if name.startswith(f"{key}.")}
+        part = Part(
+            key,
+            PARTS[key].from_arrays(own),
+            float(described["middle"]),
+            float(described["scale"]),
+            np.asarray(own["calibration"], dtype=np.float64),
+        )
+        if not (np.isfinite([part.middle, part.scale]).all() and part.scale > 0.0):
+            raise ValueError(f"{key}: middle {part.middle} and scale {part.scale}")
+        if part.calibration.ndim != 1 or not np.isfinite(part.calibration).all():
+            raise ValueError(f"{key}: calibration has the shape {part.calibration.shape} or holds what is no number")
+        return part
 
 
 def _added(each: Sequence[Doubles]) -> Doubles:

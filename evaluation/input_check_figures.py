@@ -58,19 +58,28 @@ def of_foreign(verdicts: Sequence[Verdict], known: Sequence[Verdict], alpha: flo
     return {**found, **_turned_away(verdicts, alpha)}
 
 
-def sentences(sets: Sequence[dict[str, Any]], test: dict[str, Any], alpha: float, can_abstain: bool) -> list[str]:
-    """What the figures say, good or bad."""
+def sentences(sets: Sequence[dict[str, Any]], test: dict[str, Any], alpha: float, smallest: float) -> list[str]:
+    """What the figures say, good or bad.
+
+    Args:
+        sets: as :func:`of_foreign` gives them, each with its ``name``. ``test``: as :func:`of_known` gives it.
+        alpha: of the check. ``smallest``: p-value that an image can have; above alpha no distance turns an image away.
+    """
+    able = smallest <= alpha
     said = [
         f"{percent(test['abstain'], 1)} of the {test['n']:,} test images looked at are turned away "
         f"({percent(alpha, 1)} was asked for, on images like those of validation)."
     ]
-    if not can_abstain:
-        said.append("Validation is too small for this share: no image is turned away for its distance.")
+    if not able:
+        said.append(
+            f"Validation is too small for this share (no p-value is below {percent(smallest, 1)}): no image is turned away for "
+            "its distance, only for what its file shows. Raise evaluation.abstain, or enlarge validation."
+        )
     weak = [entry["name"] for entry in sets if entry["features"]["auroc"] < WEAK]
     if weak:
         said.append(
             f"The network's features alone do not tell {listed(weak)} from test images (AUROC below {WEAK}); what protects "
-            "there is the look of the picture and of the file."
+            f"there is the look of {'the picture and of ' if able else ''}the file."
         )
     missed = [f"{entry['name']} ({percent(entry['abstain'], 1)})" for entry in sets if entry["abstain"] < 0.5]
     if missed:

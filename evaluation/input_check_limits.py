@@ -34,6 +34,17 @@ class Limit:
     usual_low: float
     usual_high: float
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Limit:
+        """The limit that :meth:`to_dict` described; ValueError where it is of an unknown fact or no number."""
+        found = cls(**content)
+        numbers = [held for held in (found.low, found.high, found.usual_low, found.usual_high) if held is not None]
+        if found.name not in _ORDER or not np.isfinite(np.array(numbers, dtype=np.float64)).all():
+            raise ValueError(
+                f"the limit of {str(found.name)[:40]!r} is none of a known fact, or holds what is no number"
+            )
+        return found
+
     def holds(self, value: float) -> bool:
         """Whether the value is inside."""
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)

@@ -51,8 +51,10 @@ class Subspace:
         """Distance of each of ``(n, e)`` embeddings from the subspace, shape ``(n,)``; infinite where one is not finite."""
         found = np.full(len(embeddings), np.inf)
         finite = np.isfinite(embeddings).all(axis=1)
-        away = _narrow(embeddings[finite]) - self.centre
-        found[finite] = np.linalg.norm(away - (away @ self.axes) @ self.axes.T, axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # huge ones overflow, and are as far away as can be
+            away = _narrow(embeddings[finite]) - self.centre
+            distances = np.linalg.norm(away - (away @ self.axes) @ self.axes.T, axis=1)
+        found[finite] = np.where(np.isnan(distances), np.inf, distances)
         return found
 
     @property
@@ -62,8 +64,13 @@ class Subspace:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Subspace:
-        """The subspace of :attr:`arrays`."""
-        return cls(arrays["centre"], arrays["axes"], int(arrays["width"][0]))
+        """The subspace of :attr:`arrays`; ValueError where they do not fit together, KeyError where one is missing."""
+        centre, axes, width = _numbers(arrays, "centre", 1), _numbers(arrays, "axes", 2), _numbers(arrays, "width", 1)
+        if len(width) != 1 or axes.shape[0] != len(centre) or len(centre) != _placed_width(int(width[0])):
+            raise ValueError(
+                f"centre {centre.shape}, axes {axes.shape} and width {width.tolist()[:3]} do not fit together"
+            )
+        return cls(centre, axes, int(width[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +117,28 @@ class Cloud:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Cloud:
-        """The cloud of :attr:`arrays`."""
-        return cls(arrays["reference"], arrays["centre"], arrays["spread"])
+        """The cloud of :attr:`arrays`; ValueError where they do not fit together, KeyError where one is missing."""
+        reference, centre = _numbers(arrays, "reference", 2), _numbers(arrays, "centre", 1)
+        spread = _numbers(arrays, "spread", 1)
+        if not len(reference) or reference.shape[1:] != centre.shape or spread.shape != centre.shape:
+            raise ValueError(
+                f"reference {reference.shape}, centre {centre.shape} and spread {spread.shape} do not fit together"
+            )
+        if spread.min() <= 0.0:
+            raise ValueError("a spread is not above 0")
+        return cls(reference, centre, spread)
+
+
+def _numbers(arrays: Mapping[str, NDArray[Any]], name: str, dimensions: int) -> NDArray[Any]:
+    """One stored array; ValueError where it has another number of dimensions or holds what is no finite number."""
+    found = arrays[name]
+    if found.ndim != dimensions or not np.isfinite(found).all():
+        raise ValueError(f"{name} has the shape {found.shape}; expected {dimensions} dimensions and finite numbers")
+    return found
+
+
+def _placed_width(width: int) -> int:
+    return width if width <= WIDEST else BUCKETS
 
 
 def _narrow(embeddings: Floats) -> Floats:

@@ -61,7 +61,7 @@ def use_rows(run: RunFiles) -> list[CardRow]:
         purpose += f" It also names the most probable of {listed(list(metrics['classes']))}."
     outside = (
         "Not a medical device; not for decisions about patients. It knows no other finding than "
-        f"{listed(list(metrics['classes']))}, and it gives a score to any picture, also to one that is none of these. Other "
+        f"{listed(list(metrics['classes']))}, and {_unknown_inputs(run)} Other "
         "devices, sites and populations than those tested here are outside what was shown."
     )
     return [
@@ -71,6 +71,17 @@ def use_rows(run: RunFiles) -> list[CardRow]:
             "Users and place in care", "", "usability in current care", "Who reads the score, when, and what follows."
         ),
     ]
+
+
+def _unknown_inputs(run: RunFiles) -> str:
+    """What happens with a picture of something else."""
+    if run.inputs is None:
+        return "it gives a score to any picture, also to one that is none of these."
+    by = "too far from the training images, or " if run.inputs["can_abstain"] else ""
+    return (
+        f"its input check says “abstain” to pictures that are {by}outside what their files usually look like; this notices gross "
+        "mistakes only, and a picture that passes may still be none of these."
+    )
 
 
 def data_rows(run: RunFiles) -> list[CardRow]:

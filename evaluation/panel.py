@@ -93,11 +93,12 @@ class PanelFrame:
         threshold: locked. ``statement``: what it promises, a sentence. ``recall``: that it was chosen for.
         borderline_from: where the borderline region begins; None where it is not known or empty.
         stricter: the recall that ``borderline_from`` is for.
-        calibrated_at: the recalibrated score of an image right at the threshold.
+        calibrated_at: the recalibrated score of an image right at the threshold; None where scores are not recalibrated.
         maps: what the heat maps are called and speak for, a phrase; empty where there are none. ``target``: what they speak for.
         kinds: kind of every image, in order.
         groups: by name; empty where none are given. ``group_name``: patient, lesion, ... ``group_rule``: highest or lowest,
             the score that speaks for a group.
+        unchecked: the model has no input check.
         worries: as :func:`evaluation.wording.worry` makes them, about all images together.
         phantom: generated images. ``version``: of the software.
     """
@@ -109,13 +110,14 @@ class PanelFrame:
     statement: str
     borderline_from: float | None
     stricter: float | None
-    calibrated_at: float
+    calibrated_at: float | None
     maps: str
     target: str
     kinds: tuple[str, ...]
     groups: Mapping[str, GroupLine] = field(default_factory=dict)
     group_name: str = "patient"
     group_rule: str = "highest"
+    unchecked: bool = False
     worries: tuple[Worry, ...] = ()
     phantom: bool = False
     version: str | None = None

@@ -44,6 +44,7 @@ def make_app(service: Service, facts: Facts, version: str) -> FastAPI:
         docs_url=None,  # FastAPI's own page loads its scripts from another site
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
     )
     _add_errors(app)
     _add_page(app)

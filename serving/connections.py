@@ -14,7 +14,9 @@ from serving.problems import MEDIA_TYPE, Problem
 HEAD_SECONDS: Final = 10.0
 """From the first moment of a connection, or the first byte of a later request, to the end of its headers."""
 STALL_SECONDS: Final = 20.0
-"""How long a client may read nothing of its answer."""
+"""How long a client may read nothing, or next to nothing, of its answer."""
+STALL_BYTES: Final = 100_000
+"""What it has to read in that time, so that a slow client gets all and one that reads a byte now and then does not stay."""
 LINGER_SECONDS: Final = 5.0
 """How long the rest of a refused upload is taken and dropped, so that the client sees the refusal instead of a broken pipe."""
 MOST_CONNECTIONS: Final = 512
@@ -40,6 +42,7 @@ class PatientProtocol(H11Protocol):
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
+        self._unread = 0  # bytes of the answer when the client was last looked at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Counted; refused where there are too many."""
@@ -82,7 +85,7 @@ class PatientProtocol(H11Protocol):
         """The client does not read as fast as is written."""
         super().pause_writing()
         if self._stall is None:
-            self._stall = self.loop.call_later(STALL_SECONDS, self._abort)
+            self._watch()
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -90,6 +93,21 @@ class PatientProtocol(H11Protocol):
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+            self._closed_soon()
+
+    def _watch(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(STALL_SECONDS, self._stalled)
+
+    def _stalled(self) -> None:
+        """An answer is written as a whole, so its client is slow until all of it is read: what counts is that it goes on."""
+        if self._unread - self.transport.get_write_buffer_size() < STALL_BYTES:
+            self._abort()
+        else:
+            self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
         """No further request came."""
@@ -105,7 +123,13 @@ class PatientProtocol(H11Protocol):
     def _closed_soon(self) -> None:
         """A closed connection stays open as long as its client reads nothing of what is still to be sent."""
         if self._linger is None:
-            self._linger = self.loop.call_later(LINGER_SECONDS, self._abort)
+            self._linger = self.loop.call_later(LINGER_SECONDS, self._lingered)
+
+    def _lingered(self) -> None:
+        if self.transport.get_write_buffer_size() == 0:
+            self._abort()
+        elif self._stall is None:
+            self._watch()
 
     def _abort(self) -> None:
         self.transport.abort()

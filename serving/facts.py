@@ -12,19 +12,20 @@ from evaluation.model_card import model_card
 from evaluation.report_files import ReportError, RunFiles, read_run
 from evaluation.wording import plural
 from serving.uploads import Limits
+from workflow.heat_maps import POSITIVE
 from workflow.predictor import Predictor
 
 Facts = dict[str, Any]
 
 
 def facts_of(
-    predictor: Predictor, limits: Limits, *, abstain: bool, method: str, has_maps: bool, no_maps: str
+    predictor: Predictor, limits: Limits, *, abstain: bool, heat_maps: Mapping[str, Any], no_maps: str | None
 ) -> Facts:
     """Everything that ``/api/model`` says, as plain values.
 
     Args:
         limits: of one request. ``abstain``: whether the input check may turn images away.
-        method: of the heat maps. ``has_maps``: whether the network has any; ``no_maps`` is said where it has none.
+        heat_maps: given of ``method`` and ``target``. ``no_maps``: why there are none; None where there are.
     """
     about, point = predictor.about, predictor.point
     checks = [check for check in predictor.checks if check is not None]
@@ -44,7 +45,12 @@ def facts_of(
             "abstains": bool(checks) and abstain,
             "alpha": checks[0].alpha if checks else None,
         },
-        "heat_maps": {"available": has_maps, "method": method, "reason": None if has_maps else no_maps},
+        "heat_maps": {
+            "available": no_maps is None,
+            "method": heat_maps.get("method", "grad_cam"),
+            "target": None if heat_maps.get("target") == POSITIVE else heat_maps.get("target"),
+            "reason": no_maps,
+        },
         "limits": {"max_bytes": limits.max_bytes, "max_files": limits.max_files, "max_pixels": limits.max_pixels},
         **_results(run, point.statement),
     }

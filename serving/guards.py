@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.connections import LINGER_SECONDS
 from serving.counts import Counts
-from serving.problems import NO_ANSWER, OURS, ClientGone, Problem
+from serving.problems import NO_ANSWER, OURS, ClientGone, Problem, ending
 
 SECURITY: Final = {
     "Content-Security-Policy": (
@@ -84,6 +84,8 @@ class Guard:
             pass
         except Problem as problem:
             await self._refuse(problem, exchange, scope)
+        except asyncio.CancelledError:  # the server ends and has waited long enough
+            await self._refuse(ending(), exchange, scope)
         except Exception as error:
             self._counts.failure(error)
             await self._refuse(OURS, exchange, scope)
@@ -130,9 +132,17 @@ class Guard:
 def _require_our_page(headers: Headers) -> None:
     """Browsers say which page sends a form; programs say nothing."""
     site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
-    ours = origin is None or urlsplit(origin).netloc.lower() == headers["host"].lower()
+    ours = origin is None or _place_of(origin) == headers["host"].lower()
     if site not in ("same-origin", "none") or not ours:
         raise Problem(403, "A page of another site sent this request, which is refused. Use the page of this server.")
+
+
+def _place_of(origin: str) -> str | None:
+    """Name and port of the page that sends a request; None where it is no address at all."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host_of(url: str) -> str | None:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from serving.problems import Problem
+from serving.problems import Problem, ending
 
 Image = TypeVar("Image")
 Answer = TypeVar("Answer")
@@ -107,7 +107,7 @@ class Line(Generic[Image, Answer, Drawn]):
     def _put(self, queue: deque[Item], item: Item) -> None:
         with self._changed:
             if self._closing:
-                raise Problem(503, "The server is shutting down. Start it again, then send the files again.")
+                raise ending()
             queue.append(item)
             self._changed.notify_all()
 

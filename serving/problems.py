@@ -63,5 +63,14 @@ OURS: Final = Problem(
 )
 
 
+def ending() -> Problem:
+    """What is said to all who still wait when the server ends."""
+    return Problem(
+        503,
+        "The server is shutting down. Start it again, then send the files again.",
+        headers={"Connection": "close"},  # what is left of a body is not waited for
+    )
+
+
 class ClientGone(Exception):
     """The client has closed the connection; nobody waits for the answer any more."""

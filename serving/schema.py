@@ -99,7 +99,9 @@ class Model(BaseModel):
     calibrated: bool
     input: dict[str, Any] = Field(description="image_size, channels and interpolation of the network's pixels")
     input_check: dict[str, Any] = Field(description="fitted, abstains, alpha")
-    heat_maps: dict[str, Any] = Field(description="available, method, reason")
+    heat_maps: dict[str, Any] = Field(
+        description="available, method, target (a class; null for the positive answer), reason"
+    )
     limits: dict[str, int] = Field(description="max_bytes (of one request), max_files, max_pixels (of one image)")
     headline: list[dict[str, Any]] = Field(description="figures of the test with intervals; empty if not known")
     headline_about: str | None

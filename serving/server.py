@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib.metadata
+import logging
 import socket
 import sys
+import warnings
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,9 +26,10 @@ from serving.connections import PatientProtocol
 from serving.counts import Counts
 from serving.facts import facts_of
 from serving.guards import Guard, is_loopback
-from serving.service import NO_MAPS, Service
+from serving.service import Service
 from serving.sockets import listening
 from serving.uploads import Limits
+from workflow.heat_maps import require_maps
 from workflow.predictor import Predictor, load_predictor
 
 _KEEP_ALIVE: Final = 20  # seconds that an idle connection stays open
@@ -43,7 +46,7 @@ class Settings:
         host, port: where is listened. ``open``: open the page in the browser of this machine.
         abstain: whether the input check may turn images away.
         workers: threads that decode.
-        heat_maps: ``method``, ``layer``, ``target`` of :func:`workflow.heat_maps.maps_of`.
+        heat_maps: given of ``method``, ``layer``, ``target`` of :func:`workflow.heat_maps.maps_of`.
     """
 
     run: Path
@@ -64,9 +67,10 @@ def serve(settings: Settings, bound: socket.socket) -> None:
         bound: of :func:`serving.sockets.bound`.
 
     Raises:
-        ValueError: the run cannot be used, or the port was taken meanwhile.
+        ValueError: the run cannot be used, its heat maps' settings do not fit it, or the port was taken meanwhile.
     """
     predictor = load_predictor(settings.run, trust=settings.trust)
+    require_maps(predictor, **settings.heat_maps)
     # A header is checked against this before its pixels are decoded; the limit holds for the process.
     datamodules.images.MAX_PIXELS = settings.limits.max_pixels
     cv2.setNumThreads(1)  # images are decoded side by side already
@@ -83,6 +87,7 @@ def serve(settings: Settings, bound: socket.socket) -> None:
     try:
         app = Guard(_app(service, settings), host=settings.host, counts=counts)
         address = listening(bound, settings.host, settings.port)
+        _say_nothing_else()
         server = Server(app, service, on_start=lambda: _announce(predictor, settings, address))
         asyncio.run(server.serve(sockets=[bound]))
     finally:
@@ -95,9 +100,8 @@ def _app(service: Service, settings: Settings) -> Any:
         service.predictor,
         settings.limits,
         abstain=settings.abstain,
-        method=str(settings.heat_maps.get("method", "grad_cam")),
-        has_maps=service.has_maps,
-        no_maps=NO_MAPS,
+        heat_maps=settings.heat_maps,
+        no_maps=service.no_maps,
     )
     return make_app(service, facts, importlib.metadata.version("firstread"))
 
@@ -112,6 +116,12 @@ def _give_memory_back() -> None:
         change = ctypes.CDLL(None).mallopt
         change(_MMAP_THRESHOLD, 1 << 20)
         change(_ARENA_MAX, 2)
+
+
+def _say_nothing_else() -> None:
+    """Libraries remark on the files that they read, in logs and warnings; from now on only counts are printed."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
 
 
 def _announce(predictor: Predictor, settings: Settings, address: str) -> None:

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from datamodules.appearance import Looked
+from explain.layers import NoMapsError
 from serving.counts import Counts
 from serving.line import Line
 from serving.problems import ClientGone, Problem
 from serving.reading import Reading, read_upload
 from serving.uploads import Hold, Limits, Memory, Patience, Upload, received
 from workflow.answers import ABSTAIN, Answer, Unread, answers_of
-from workflow.heat_maps import maps_of
+from workflow.heat_maps import explainer_of, maps_of
 from workflow.predictor import Predictor
 
 _LONGEST: Final = 180.0  # seconds for one request, from the last byte of its upload on
-NO_MAPS: Final = "This network has no heat maps."
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Service:
     Args:
         predictor: as loaded.
         limits: of one request.
-        heat_maps: arguments of :func:`workflow.heat_maps.maps_of`: ``method``, ``layer``, ``target``.
+        heat_maps: given of ``method``, ``layer``, ``target`` of :func:`workflow.heat_maps.maps_of`.
         abstain: whether the input check may turn images away.
         workers: threads that decode.
 
@@ -89,7 +89,7 @@ class Service:
         self.patience = Patience()
         self.line: Line[Looked | Unread, Answer, bytes | None] = Line(self._score, self._draw)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
-        self.has_maps = self._warm_up()
+        self.no_maps = self._warm_up()
 
     def close(self) -> None:
         """Finish what was begun and end all threads."""
@@ -131,7 +131,7 @@ class Service:
                 503, f"The files took longer than {_LONGEST:g} seconds. Send fewer at a time.", retry_after=10
             ) from None
         self._count(answers, readings)
-        reason = NO_MAPS if heat_map and not self.has_maps else None
+        reason = self.no_maps if heat_map else None
         rows = zip(answers, readings, maps, strict=True)
         return [Result(answer, reading, drawn, None if answer.error else reason) for answer, reading, drawn in rows]
 
@@ -146,7 +146,7 @@ class Service:
     async def _maps(self, images: Sequence[Looked | Unread]) -> list[bytes | None]:
         """One PNG an image; None for unreadable ones."""
         readable = [image for image in images if isinstance(image, Looked)]
-        if not (readable and self.has_maps):
+        if self.no_maps is not None or not readable:
             return [None] * len(images)
         found: list[bytes | None] = await asyncio.wrap_future(self.line.maps(readable))
         drawn = iter(found)
@@ -160,12 +160,23 @@ class Service:
         maps = maps_of(self.predictor, pixels, **self.heat_maps)
         return [None] * len(images) if maps is None else [_png(picture) for picture in maps.coloured]
 
-    def _warm_up(self) -> bool:
-        """Compute once, so that the first visitor does not wait for it; tells whether there are heat maps."""
+    def _warm_up(self) -> str | None:
+        """Compute once, so that the first visitor does not wait for it; tells why there are no heat maps, None where there are.
+
+        Raises:
+            NoMapsError: of the layer that was asked for.
+        """
         size, channels = self.predictor.decoding["image_size"], self.predictor.decoding["channels"]
         pixels = np.zeros((1, size, size, channels), dtype=np.uint8)
         self.predictor.scored(pixels)
-        return maps_of(self.predictor, pixels, **self.heat_maps) is not None
+        try:
+            for part in self.predictor.networks:
+                explainer_of(part, **self.heat_maps).maps(pixels)
+        except NoMapsError as error:
+            if self.heat_maps.get("layer"):
+                raise
+            return str(error).partition(". ")[0].rstrip(".") + "."  # what comes after it is advice for a training
+        return None
 
     def _count(self, answers: Sequence[Answer], readings: Sequence[Reading]) -> None:
         self.counts.add("requests")

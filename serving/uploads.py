@@ -15,7 +15,7 @@ from typing import Any, Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from serving.problems import ClientGone, Problem
+from serving.problems import ClientGone, Problem, ending
 
 FIELD: Final = "files"
 _LONGEST_NAME: Final = 255  # characters, as file systems have it
@@ -128,9 +128,7 @@ class Patience:
 
     def _check(self) -> None:
         if self.closing:
-            raise Problem(
-                503, "The server is shutting down. Start it again, then send the files again.", headers=_CLOSE
-            )
+            raise ending()
 
 
 _CLOSE: Final = {"Connection": "close"}  # what is left of the body is not waited for

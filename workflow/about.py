@@ -41,8 +41,17 @@ class About:
 
 
 def config_of(description: Mapping[str, Any]) -> dict[str, Any]:
-    """As much of config.yaml as a description holds."""
-    return {"model": {"name": description["network"]["name"]}, "task": dict(description.get("task") or {})}
+    """As much of config.yaml as a description holds.
+
+    Raises:
+        ValueError: its task is something else than names and values.
+    """
+    task = description.get("task") or {}
+    if not isinstance(task, Mapping):
+        raise ValueError(
+            f"the description's task is {str(task)[:60]!r}, expected names and values. Do not use this model."
+        )
+    return {"model": {"name": description["network"]["name"]}, "task": dict(task)}
 
 
 def about_of(description: Mapping[str, Any], config: Mapping[str, Any], title: str, version: str = "") -> About:

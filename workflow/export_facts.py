@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from models.exportable import INPUT, METADATA, OUTPUTS
 from models.views import VIEWS
-from workflow.export_graph import OPSET, guarded, metadata_names
+from workflow.export_graph import LOGIT_GUARD, OPSET, guarded, metadata_names
 from workflow.intact import object_in
 from workflow.predictor import Predictor
 from workflow.records import shown
@@ -55,6 +55,15 @@ def expected_input(predictor: Predictor) -> str:
     return text if not names else f"{text}; {METADATA}: float32 (n, {len(names)}), encoded as metadata_encoding says"
 
 
+def threshold_note(threshold: float) -> str:
+    """Why the graph compares with another number than the locked threshold, in words."""
+    return (
+        f"decision is 1 where the score is at least {guarded(threshold)!r} (threshold_in_graph): the locked threshold "
+        f"{threshold!r} less {LOGIT_GUARD:g} in its logit. The locked threshold is itself the score of an image, which another "
+        "runtime rounds up or down; so it stays positive. For the locked threshold to the last digit, compare score with it."
+    )
+
+
 def licence_of(predictor: Predictor) -> str:
     """Of the training data, which binds the weights too: as the model says, else as its run's data card does; may be empty."""
     card = predictor.source / "data_card.json"
@@ -78,6 +87,7 @@ def facts_of(predictor: Predictor) -> dict[str, str]:
         "negative_called": about.negative_called,
         "threshold": repr(point.threshold),
         "threshold_in_graph": repr(guarded(point.threshold)),
+        "threshold_note": threshold_note(point.threshold),
         "threshold_rule": point.rule,
         "threshold_statement": point.statement,
         "calibration": json.dumps(predictor.calibrator.to_dict()),
@@ -120,6 +130,7 @@ def described(predictor: Predictor, kind: str) -> dict[str, Any]:
         "threshold": {
             "threshold": point.threshold,
             "in_graph": guarded(point.threshold),
+            "note": threshold_note(point.threshold),
             "rule": point.rule,
             "statement": point.statement,
         },

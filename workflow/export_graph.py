@@ -179,8 +179,10 @@ def write_torch(program: ExportedProgram, path: Path, facts: dict[str, str]) -> 
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             # Where in which source file each operator came from: paths of this machine, and a third of the bytes.
             node.meta.pop("stack_trace", None)
+    held = io.BytesIO()  # torch's own writer of files ends the process where the disk is full
     with quiet():
-        torch.export.save(program, path, extra_files={"firstread.json": json.dumps(facts, indent=2)})
+        torch.export.save(program, held, extra_files={"firstread.json": json.dumps(facts, indent=2)})
+    path.write_bytes(held.getbuffer())
 
 
 def _why(predictor: Predictor, what: str, error: Exception) -> str:

@@ -31,7 +31,7 @@ def quantised(source: Path, target: Path) -> None:
     """Write an ONNX file with 8-bit weights beside one with float32 weights.
 
     Raises:
-        ValueError: ONNX Runtime cannot quantise it.
+        ValueError: ONNX Runtime cannot quantise it. OSError: it cannot be written.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -50,6 +50,8 @@ def quantised(source: Path, target: Path) -> None:
                 nodes_to_exclude=grouped,
             )
             _say_so(target)
+    except OSError:  # a full disk says nothing about the network
+        raise
     except Exception as error:
         words = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -105,9 +107,14 @@ def judged(
         ``largest_difference``, ``decisions_differ``, ``n``, ``warning``, and of the run's own images ``validation``: ``n``,
         ``n_positive``, and of ``auroc``, ``recall`` and ``specificity`` at the locked threshold ``run``, ``int8`` and ``change``;
         None of drawn images.
+
+    Raises:
+        ValueError: an output is not finite.
     """
     rows = np.arange(len(images))
     found = all_outputs(run, images.pixels, images.encoded, AT_ONCE, progress)
+    if not all(np.isfinite(values).all() for values in found.values()):
+        raise ValueError("quantise=true: with weights of 8 bits the network gives no numbers any more. Leave it away.")
     content: dict[str, Any] = {
         **differences(found, predictor, reference, rows),
         "n": len(images),

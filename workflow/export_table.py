@@ -39,6 +39,12 @@ def print_export(content: dict[str, Any], console: Console | None = None) -> Non
             f"[yellow]{check['decisions_differ']} decisions differ: their scores lie within rounding of the threshold "
             f"{content['threshold']['threshold']:.6g}[/yellow]"
         )
+    threshold = content["threshold"]
+    console.print(
+        f"threshold: locked at {threshold['threshold']:.7g}; the file compares with {threshold['in_graph']:.7g}, so that "
+        f"rounding turns no image on the threshold into a miss; {check['on_threshold']:,} of the {check['n']:,} images lie "
+        "between the two"
+    )
     if "int8" in content:
         _print_int8(content["int8"], console)
 

@@ -6,8 +6,8 @@ import datetime
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 
 from conf.export_options import ONNX, SAFETENSORS, SUFFIXES, Options
-from conf.output import write_json
+from conf.output import short, write_json
 from datamodules.progress import Progress, progress_bar, silent
 from workflow.ensembles import require_new
-from workflow.export_checks import AT_ONCE, Run, agreement, latencies, metadata_rows, onnx_run, torch_run
+from workflow.export_checks import AT_ONCE, BATCHES, Run, agreement, latencies, metadata_rows, onnx_run, torch_run
 from workflow.export_facts import described, facts_of
 from workflow.export_graph import traced, write_onnx, write_torch
 from workflow.export_images import CheckImages, check_images
@@ -29,6 +29,9 @@ from workflow.records import digest_of
 RECORD: Final = "export.json"
 # OpenCV averages areas in float32, so that a pixel in a thousand may be one grey level off; more is a mistake of the graph.
 RESIZED: Final = 0.02
+
+Say = Callable[[str], None]
+"""Tells the user which step begins."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +63,35 @@ def export(options: Options, command: str, *, bars: bool = True) -> tuple[dict[s
         ValueError, DataError, OSError: with a message for the user; nothing is written then.
     """
     started = time.perf_counter()
+    say: Say = _say if bars else _say_nothing
+    say("reading the model")
     predictor = load_predictor(options.run, trust=options.trust)
     place = _place(options, predictor)
     if options.format == SAFETENSORS:
         from workflow.hub_folder import write_hub_folder
 
-        folder = write_hub_folder(predictor, place.folder)
+        say("writing the folder, and reading it again")
+        with _room_for(place):
+            folder = write_hub_folder(predictor, place.folder)
         return {"format": SAFETENSORS, "title": predictor.about.title, "files": _listed(folder)}, folder
     suffix = SUFFIXES[options.format]
     names = [f"{place.stem}{suffix}", f"{place.stem}.int8{suffix}", place.record]
-    if not place.whole:
-        for name in names:
-            require_new(place.folder / name)
+    _require_new_files(place, names)
     bar = progress_bar if bars else silent
+    say("reading the images on which it is checked")
     images = check_images(predictor, options.data_root, bar)
     reference = _reference(predictor, images, bar)
-    with _written_whole(place) as beside:
+    with _room_for(place), _written_whole(place, names) as beside:
         path = beside / names[0]
-        content, run = _exported(options, predictor, path, images, reference, bar)
+        content, run = _exported(options, predictor, path, images, reference, bar, say)
         runs = {path.name: run}
         if options.quantise:
+            say("storing weights in 8 bits, and judging what that changes")
             small = beside / names[1]
             quantised(path, small)
             runs[small.name] = onnx_run(small)
             content["int8"] = {**_file(small), **judged(runs[small.name], predictor, images, reference, bar)}
+        say("measuring how long a batch of 1 and one of 32 take")
         content["latency"] = latencies(runs, predictor, images)
         content["command"] = command
         content["seconds"] = round(time.perf_counter() - started, 1)
@@ -92,9 +100,16 @@ def export(options: Options, command: str, *, bars: bool = True) -> tuple[dict[s
 
 
 def _exported(
-    options: Options, predictor: Predictor, path: Path, images: CheckImages, reference: Scored, bar: Progress
+    options: Options,
+    predictor: Predictor,
+    path: Path,
+    images: CheckImages,
+    reference: Scored,
+    bar: Progress,
+    say: Say,
 ) -> tuple[dict[str, Any], Run]:
     """Write the file, run it again from the file, and refuse it where it says something else than the run."""
+    say(f"following the network with {'torch.onnx' if options.format == ONNX else 'torch.export'} (up to some minutes)")
     program, facts = traced(predictor), facts_of(predictor)
     run: Run
     if options.format == ONNX:
@@ -104,6 +119,7 @@ def _exported(
         write_torch(program, path, facts)
         run = torch_run(path)
     del program
+    say(f"checking {path.name} against the run, {', '.join(map(str, BATCHES))} at a time")
     check = agreement(run, predictor, images, reference, bar)
     _require_agreement(check, options.tolerance)
     content = {
@@ -158,21 +174,62 @@ def _place(options: Options, predictor: Predictor) -> Place:
 
 
 @contextmanager
-def _written_whole(place: Place) -> Iterator[Path]:
-    """A folder beside the wanted place, whose files move there when all are written and checked; else it is removed."""
-    beside = place.folder.with_name(f".{place.folder.name}.{place.stem}.{os.getpid()}")
+def _written_whole(place: Place, names: Sequence[str]) -> Iterator[Path]:
+    """A folder in or beside the wanted place, whose files move there when all are written and checked; else nothing is left.
+
+    Args:
+        names: of the files that must not be there yet, looked at again before they are moved: an export takes minutes.
+    """
+    # Single files are written within their folder, not beside it: that may be another disk, or closed to this user.
+    within = place.folder.parent if place.whole else place.folder
+    beside = within / f".{place.folder.name if place.whole else place.stem}.{os.getpid()}"
+    made = [folder for folder in (within, *within.parents) if not folder.exists()]
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    done = False
     try:
+        beside.mkdir(parents=True)
         yield beside
+        _require_new_files(place, names)
         if place.whole:
             os.replace(beside, place.folder)  # an empty folder of that name is replaced too
         else:
-            place.folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(beside.iterdir()):
                 os.replace(path, place.folder / path.name)
+        done = True
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        for folder in [] if done else made:
+            with suppress(OSError):  # not there, or somebody else uses it by now
+                folder.rmdir()
+
+
+@contextmanager
+def _room_for(place: Place) -> Iterator[None]:
+    """Around writing: what the system refuses (a full disk, a closed folder) names the place.
+
+    Raises:
+        ValueError: instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"output={short(place.folder)}: {error.strerror or error}. Nothing was written; make room there, or choose another "
+            "output=."
+        ) from error
+
+
+def _require_new_files(place: Place, names: Sequence[str]) -> None:
+    for path in [place.folder] if place.whole else [place.folder / name for name in names]:
+        require_new(path)
+
+
+def _say(text: str) -> None:
+    print(f"{text} ...", flush=True)
+
+
+def _say_nothing(text: str) -> None:
+    """For callers that show nothing."""
 
 
 def _file(path: Path) -> dict[str, Any]:

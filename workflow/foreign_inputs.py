@@ -155,6 +155,7 @@ def content_of(checked: Sequence[Checked], test: Judged, foreign: Sequence[Judge
     check = checked[0].check
     alpha, count = check.alpha, len(checked)
     cut = threshold_of(check.calibration, alpha / count)
+    smallest = min(count / (part.check.n + 1) for part in checked)
     sets = [
         {
             "key": item.key,
@@ -171,13 +172,13 @@ def content_of(checked: Sequence[Checked], test: Judged, foreign: Sequence[Judge
         "alpha": alpha,
         "networks": count,
         "n_calibration": check.n,
-        "can_abstain": all(part.check.can_abstain for part in checked),
+        "can_abstain": smallest <= alpha,
         "threshold": cut,
         "limits": [limit.to_dict() for limit in check.limits],
         "val": of_validation(check.calibration, cut),
         "test": known,
         "sets": sets,
-        "sentences": sentences(sets, known, alpha, check.can_abstain),
+        "sentences": sentences(sets, known, alpha, smallest),
     }
 
 

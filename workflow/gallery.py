@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.control import control, in_centre, in_centre_untrained, untrained
+from explain.control import agreement, control, in_centre, in_centre_untrained, untrained
 from explain.covering import Losses, covering
 from explain.layers import NoMapsError
 from workflow.heat_maps import Explainer, Maps
@@ -33,6 +33,7 @@ class HeatMaps:
             quarter, its darkest quarter and a square in the middle covered.
         centre: of :func:`explain.control.in_centre`: share of the brightest quarter in that square, in [0, 1]; 0.25 by chance.
             ``centre_untrained``: the same for untrained networks.
+        hires_cam: correlation with the HiRes-CAM of the same layer, in [-1, 1]; 1 where the gradient is the same at all places.
     """
 
     pictures: Maps
@@ -42,6 +43,7 @@ class HeatMaps:
     covered: list[Losses | None]
     centre: list[float | None]
     centre_untrained: list[float | None]
+    hires_cam: list[float | None]
 
     def summary(self) -> dict[str, Any]:
         """Means over the images, as ``heat_maps.json`` holds them; None where no image has the figure."""
@@ -58,6 +60,7 @@ class HeatMaps:
             "in_centre_untrained": _mean(self.centre_untrained),
             "untrained": _mean(self.untrained),
             "untrained_range": [min(learnt), max(learnt)] if learnt else None,
+            "hires_cam": _mean(self.hires_cam),
         }
 
 
@@ -82,6 +85,7 @@ def gallery_of(
     try:
         layer = explainer.layer_for(inputs, further)
         maps = explainer.maps_of_inputs(inputs, further)
+        hires = replace(explainer, method="hires_cam").maps_of_inputs(inputs, further)
     except NoMapsError as error:
         log.warning("no heat maps: %s", error)
         return None
@@ -95,6 +99,7 @@ def gallery_of(
         covering(network, inputs, maps, further, outputs=outputs),
         in_centre(maps),
         in_centre_untrained(others),
+        agreement(maps, hires),
     )
 
 

@@ -124,17 +124,25 @@ def _frame(
         statement=point.statement,
         borderline_from=predictor.borderline_from,
         stricter=None if predictor.borderline_from is None else stricter_recall(point.target_recall),
-        calibrated_at=float(predictor.calibrator.scores(np.array([point.threshold]))[0]),
+        calibrated_at=float(predictor.calibrator.scores(np.array([point.threshold]))[0])
+        if _recalibrated(predictor)
+        else None,
         maps="" if heat_maps is None else _in_words(predictor, heat_maps),
         target=_target(predictor, heat_maps or {}),
         kinds=tuple(kind_of(answer, predictor) for answer in answers),
         groups={line.group: line for line in _group_lines(predictor, answers)},
         group_name=about.group_name,
         group_rule="lowest" if point.group_score == "min" else "highest",
+        unchecked=all(check is None for check in predictor.checks),
         worries=_worries(predictor, answers),
         phantom=about.phantom,
         version=version,
     )
+
+
+def _recalibrated(predictor: Predictor) -> bool:
+    """Whether scores become probabilities; of several classes those may have a temperature although the score has nothing."""
+    return predictor.calibrator.method != "none"
 
 
 def _group_lines(predictor: Predictor, answers: Sequence[Answer]) -> Iterator[GroupLine]:
@@ -231,7 +239,7 @@ def _images(
                 name=str(place(answer.image_id)),
                 kind=kind_of(answer, predictor),
                 score=answer.score,
-                calibrated=answer.calibrated,
+                calibrated=answer.calibrated if _recalibrated(predictor) else None,  # else it repeats the score
                 p_value=answer.p_value,
                 shares=_shares(predictor, answer),
                 reasons=answer.reasons,

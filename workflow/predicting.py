@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from conf.output import short, write_json
-from conf.predict_options import Options
-from datamodules.appearance import Looked, look
+from conf.predict_options import DEFAULT_OUTPUT, Options
+from datamodules.appearance import Looked
 from datamodules.errors import UnreadableImageError
 from datamodules.metadata import MetadataEncoder
 from datamodules.progress import Progress, progress_bar
@@ -74,7 +74,7 @@ def predict(
         ValueError, DataError: with a message for the user. Stopped: interrupted; all answers so far are on disk.
     """
     moment = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    output = options.output or Path("predictions") / (predictor.about.task or "model") / moment
+    output = options.output or DEFAULT_OUTPUT / (predictor.about.task or "model") / moment
     require_open(output)
     require_metadata(predictor, inputs)
     require_heat_maps(predictor, inputs, options)
@@ -88,11 +88,21 @@ def predict(
             counts, groups, files = _written(predictor, inputs, options, journal, output, progress)
         except KeyboardInterrupt:
             raise Stopped(output, journal.done, len(inputs)) from None
+        except OSError as error:
+            raise ValueError(_unwritten(error, output, journal.done, len(inputs))) from error
         durations = {"scoring": scored - began, "writing": time.monotonic() - scored}
         record = _record(predictor, inputs, options, counts, groups, command, journal.done - before, durations)
         write_json(record, output / RECORD)
         journal.remove()
     return Prediction(output, files, record, counts, groups)
+
+
+def _unwritten(error: OSError, output: Path, done: int, total: int) -> str:
+    """What to do where a disk is full or a folder was taken away; the answers so far are worth keeping."""
+    return (
+        f"output={short(output)}: cannot be written ({error.strerror or error}). {done:,} of {total:,} images are answered and "
+        f"kept there; once this is mended, the same command with output={short(output)} goes on."
+    )
 
 
 def identity_of(predictor: Predictor, inputs: Inputs, options: Options) -> dict[str, Any]:
@@ -174,13 +184,12 @@ def _decoded(
     predictor: Predictor, inputs: Inputs, starts: Sequence[int], options: Options
 ) -> Iterator[tuple[int, list[Looked | Unread]]]:
     """Chunks of decoded images in order; a few chunks are decoded ahead, never more."""
-    size = _size_of(predictor)
     pool = ThreadPoolExecutor(options.workers or os.cpu_count() or 1, thread_name_prefix="decode")
     ahead: deque[tuple[int, list[Future[Looked | Unread]]]] = deque()
     try:
         for start in starts:
             rows = range(start, min(start + options.batch_size, len(inputs)))
-            ahead.append((start, [pool.submit(read_row, inputs, row, size) for row in rows]))
+            ahead.append((start, [pool.submit(read_row, predictor, inputs, row) for row in rows]))
             if len(ahead) > _AHEAD:
                 yield _waited(ahead.popleft())
         while ahead:
@@ -193,24 +202,19 @@ def _waited(chunk: tuple[int, list[Future[Looked | Unread]]]) -> tuple[int, list
     return chunk[0], [future.result() for future in chunk[1]]
 
 
-def read_row(inputs: Inputs, row: int, decoding: Mapping[str, Any]) -> Looked | Unread:
+def read_row(predictor: Predictor, inputs: Inputs, row: int) -> Looked | Unread:
     """Decode one image; whatever is wrong with its file is said of it and stops no other."""
     if row in inputs.problems:
         return Unread(inputs.problems[row])
     path = Path(inputs.paths[row])
     try:
-        return look(path, **decoding)
+        return predictor.look(path)
     except UnreadableImageError as error:
         return Unread(str(error))
     except MemoryError:
         return Unread(f"{path.name}: there is not enough memory to decode it")
     except ValueError as error:  # a name that no file can have
         return Unread(f"{path.name}: cannot be read ({error})")
-
-
-def _size_of(predictor: Predictor) -> dict[str, Any]:
-    decoding = predictor.decoding
-    return {"size": decoding["image_size"], **{name: decoding[name] for name in ("channels", "interpolation")}}
 
 
 def _written(
@@ -251,12 +255,11 @@ def _panel(
 ) -> list[Path]:
     from workflow.panels import write_panel
 
-    size = _size_of(predictor)
     return write_panel(
         output,
         predictor,
         list(journal.answers()),
-        lambda answer: look(Path(answer.path), **size),
+        lambda answer: predictor.look(Path(answer.path)),
         heat_maps=options.heat_maps,
         metadata=inputs.metadata,
         version=_version("firstread"),

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ class Inputs:
         groups: patient or lesion of each, None where unknown; None where there are no groups at all.
         metadata: the rows of a table, for networks that see metadata; None without one.
         problems: why a row names no image, by its number.
-        left_out: files in folders that do not look like images.
+        left_out: files in folders that do not look like images, and linked folders.
     """
 
     named: str
@@ -120,13 +121,15 @@ def _expanded(text: str) -> tuple[str, list[str], int]:
     if not images:
         raise DataError(
             f"images={text}: there is no image in this folder ({contents_of(path)}). Files are told by their suffix "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))}); DICOM files may have none."
+            f"({', '.join(sorted(IMAGE_SUFFIXES))}); DICOM files may have none. Linked folders are not followed."
         )
     return str(path), images, others
 
 
 def _below(folder: Path) -> tuple[list[str], int]:
-    images, others = [], 0
+    """Images below a folder, and how many other files and linked folders there are, which are not followed."""
+    images = []
+    others = sum(os.path.islink(os.path.join(where, name)) for where, names, _ in os.walk(folder) for name in names)
     for file in files_below(folder):
         if looks_like_image(file):
             images.append(str(file))
@@ -181,7 +184,7 @@ def _listed(lines: TextIO, root: Path | None) -> Inputs:
 
 
 def _tabled(table: Path, columns: Mapping[str, str | None], root: Path | None) -> Inputs:
-    rows = read_table(table)
+    rows = _rows_of(table)
     if rows.empty:
         raise DataError(f"{table}: the table has a header and no rows.")
     column = _column(table, rows, "path", columns, _PATHS)
@@ -193,6 +196,8 @@ def _tabled(table: Path, columns: Mapping[str, str | None], root: Path | None) -
     texts = rows[column].str.strip().str.replace("\\", "/", regex=False).tolist()
     ids = _ids(table, rows, columns, column, texts)
     where = table.parent if root is None else root
+    if root is None:
+        _require_placed(table, texts)
     paths = [_found(_placed(text, where)) if text else "" for text in texts]
     problems = {
         row: f"line {row + 2} of {table.name}: {column} is empty, so no image is named"
@@ -200,6 +205,31 @@ def _tabled(table: Path, columns: Mapping[str, str | None], root: Path | None) -
         if not text
     }
     return Inputs(short(table), ids, paths, _groups(table, rows, columns), rows, problems)
+
+
+def _rows_of(table: Path) -> pd.DataFrame:
+    """The table; rows that are longer than its header would lose their end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return read_table(table)
+        except pd.errors.ParserWarning as error:
+            raise DataError(
+                f"{table}: rows have more cells than the header. Put names with a comma in double quotes, or add the missing "
+                "column."
+            ) from error
+
+
+def _require_placed(table: Path, texts: Sequence[str]) -> None:
+    """Raise a DataError where nothing is there seen from the table, but something is from where the command was typed."""
+    if any(os.path.exists(_found(_placed(text, table.parent))) for text in texts if text):
+        return
+    example = next((text for text in texts if text and os.path.exists(text)), None)
+    if example is not None:
+        raise DataError(
+            f"{table}: its paths are relative to its folder, and none of them is there; {example} is there seen from where you "
+            "are. If that is what is meant, add root=."
+        )
 
 
 def _column(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from workflow.answers import Answer
 
 JOURNAL, RECORD, _LOCK = "unfinished.jsonl", "prediction.json", ".lock"
+# A file of ours that was not finished: its name with a dot before it and the number of the process behind it.
+_BESIDE: Final = re.compile(
+    r"\.(predictions?\.\w+|groups\.csv|unfinished\.jsonl|panel(_\d+)?\.html|page_\d+\.png)\.\d+"
+)
 _CALLED: Final = {
     "version": "the version of firstread",
     "weights": "the weights of the model",
@@ -36,7 +41,7 @@ def require_open(output: Path) -> None:
     """Raise a ValueError where a folder can neither be made nor gone on with."""
     if not output.exists() or (output / JOURNAL).is_file():
         return
-    if output.is_dir() and not any(path.name != _LOCK for path in output.iterdir()):
+    if output.is_dir() and all(path.name == _LOCK or _BESIDE.fullmatch(path.name) for path in output.iterdir()):
         return
     what = "holds finished predictions" if (output / RECORD).is_file() else "is already there"
     raise ValueError(f"output={short(output)}: this {what} and is never overwritten. Choose another output=FOLDER.")
@@ -44,7 +49,7 @@ def require_open(output: Path) -> None:
 
 @contextmanager
 def held(output: Path) -> Iterator[None]:
-    """The folder, made and held against a second command that would write into it.
+    """The folder, made, tidied and held against a second command that would write into it.
 
     Raises:
         ValueError: another command works in it.
@@ -58,10 +63,19 @@ def held(output: Path) -> Iterator[None]:
             f"output={short(output)}: another predict.py works in this folder. Wait for it, or choose another output=FOLDER."
         ) from None
     try:
+        _tidy(output)
         yield
     finally:
+        with suppress(OSError):
+            (output / _LOCK).unlink()  # before it is let go: a third command must not find this file free
         lock.release()
-        (output / _LOCK).unlink(missing_ok=True)
+
+
+def _tidy(output: Path) -> None:
+    """Remove what a killed command left beside the places of its files; nobody else writes here while the folder is held."""
+    for path in [*output.glob(".*"), *output.glob("panel/.*")]:
+        if _BESIDE.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 class Journal:

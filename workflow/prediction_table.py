@@ -8,8 +8,10 @@ from rich.padding import Padding
 from rich.table import Table
 
 from conf.output import short
+from evaluation.panel import printable, shortened
 from workflow.answers import ABSTAIN
 from workflow.predicting import Prediction
+from workflow.prediction_rows import CALIBRATED
 from workflow.predictor import Predictor
 
 _REASON_WIDTH = 90
@@ -30,8 +32,9 @@ def print_prediction(prediction: Prediction, predictor: Predictor, console: Cons
     _print_unreadable(prediction, console)
     left_out = prediction.record["images"]["left_out"]
     if left_out:
+        was = "others were" if left_out > 1 else "other was"
         console.print(
-            f"{left_out:,} other file{'s are' if left_out > 1 else ' is'} not named like an image and left out.\n"
+            f"{left_out:,} {was} left out: not named like an image, or a linked folder, which is not followed.\n"
         )
     console.print(Padding(predictor.point.statement, 0), markup=False)
     caution = prediction.record["caution"]
@@ -80,8 +83,9 @@ def _lacking(predictor: Predictor) -> list[str]:
     found = []
     if all(check is None for check in predictor.checks):
         found.append("This model has no input check: it answers any picture, also one of another kind.")
-    if not predictor.calibrator.acts:
-        found.append("The scores of this model are not recalibrated; the calibrated columns repeat them.")
+    if predictor.calibrator.method == "none":
+        column = CALIBRATED + predictor.about.positive_called
+        found.append(f"The scores of this model are not recalibrated; the column {column} repeats them.")
     return found
 
 
@@ -107,9 +111,8 @@ def _print_unreadable(prediction: Prediction, console: Console) -> None:
         return
     console.print(f"{counts.unreadable:,} could not be read:")
     for name, error in counts.errors:
-        where = "" if error.startswith(name.rpartition("/")[2]) and "/" not in name else f"{name}: "
-        text = error.removeprefix(f"{name.rpartition('/')[2]}: ") if where else error
-        console.print(Padding(f"{where}{text}", (0, 0, 0, 2)), markup=False)
+        text = printable(error.removeprefix(f"{name.rpartition('/')[2]}: "))
+        console.print(Padding(f"{shortened(name)}: {text}", (0, 0, 0, 2)), markup=False)
     if counts.unreadable > len(counts.errors):
         console.print(f"  and {counts.unreadable - len(counts.errors):,} more, see the column error")
     console.print()

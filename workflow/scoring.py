@@ -20,6 +20,7 @@ from datamodules.progress import Progress, silent
 from evaluation.threshold import OperatingPoint
 from models.blocks import BlockNetwork
 from models.bundle import DESCRIPTION, Normalise, load_bundle
+from models.exportable import mean_over_views
 from models.views import views
 from workflow.intact import object_in
 
@@ -67,19 +68,12 @@ class ScoredBy:
             if number == 0:  # after the logits: a dense layer may work in place
                 embeddings = self.network.embed(features).float()
         seen = np.asarray(embeddings.cpu().numpy(), dtype=np.float32)
-        scores = found[0] if len(found) == 1 else _as_evaluated(torch.stack(found).mean(dim=0))
+        scores = found[0] if len(found) == 1 else mean_over_views(torch.stack(found))
         values: NDArray[np.float64] = scores.cpu().numpy().astype(np.float64)
         if values.shape[1] > 1:
             return values, seen
         second = self.description["classes"][1] in self.description["positive"]
         return np.concatenate([1.0 - values, values] if second else [values, 1.0 - values], axis=1), seen
-
-
-def _as_evaluated(mean: Tensor) -> Tensor:
-    """The mean over views by the same way through logits as in the test of a run, so that the rounding is the same too."""
-    if mean.shape[1] == 1:
-        return mean.logit(eps=1e-7).sigmoid()
-    return mean.clamp_min(1e-12).log().softmax(dim=1)
 
 
 @dataclass(frozen=True)

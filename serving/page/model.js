@@ -34,7 +34,7 @@ function tile(figure) {
   return el("div", { class: "tile" },
     el("dt", {}, figure.name),
     el("dd", { class: "big" }, known ? figure.value.toFixed(3) : "\u2013"),
-    range ? el("dd", { class: "range" }, `95\u202f% interval (${figure.low.toFixed(3)}\u2013${figure.high.toFixed(3)})`) : null,
+    range ? el("dd", { class: "range" }, `interval (${figure.low.toFixed(3)}\u2013${figure.high.toFixed(3)})`) : null,
     known ? el("dd", { class: "bar-box", "aria-hidden": "true" }, bar(figure, range)) : null,
     figure.meaning ? el("dd", { class: "hint" }, figure.meaning) : null);
 }

@@ -43,6 +43,8 @@ def test_every_key_is_read(run: Path, tmp_path: Path) -> None:
         (["run={run}", "format=safetensors", "output=model.onnx"], "what format=safetensors writes is a folder"),
         (["run={run}", "format=torch", "output=model.onnx"], "what format=torch writes ends in .pt2"),
         (["run={run}", "format=onnx", "output={run}/model.onnx"], "a run, which is not changed"),
+        (["run={run}", "format=onnx", "output={run}"], "already there and is never overwritten"),
+        (["run={run}", "format=onnx", "output={run}/run.json"], "already there and is never overwritten"),
         (["run={run}", "format=onnx", "tolerance=0"], "tolerance=0: must be above 0 and below 1"),
         (["run={run}", "format=onnx", "tolerance=nan"], "tolerance=nan: must be above 0"),
         (["run={run}", "format=onnx", "tolerance=little"], "'little' is not a number"),

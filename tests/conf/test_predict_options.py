@@ -95,6 +95,13 @@ def test_a_mistake_is_named(place: Path, given: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_the_usual_place_is_not_inside_a_run_either(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place / "run")
+    with pytest.raises(UsageError, match=r"is inside .*, a run, which is not changed\. Choose another folder"):
+        parsed(["run=.", "images=../scans"])
+    assert parsed(["run=.", "images=../scans", "output=../out"]).output == Path("../out")
+
+
 def test_parquet_without_its_package(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs the package pyarrow, which is not installed"):

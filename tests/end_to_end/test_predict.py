@@ -83,7 +83,7 @@ def test_a_folder_with_everything_in_it(place: Path, run: Path) -> None:
     assert found["mono1.dcm"]["score"] == found["mono2.dcm"]["score"] != found["good0.png"]["score"]
     assert {found[name]["decision"] for name in found if name not in errors} <= {"PNEUMONIA", "NORMAL"}
     text = " ".join(done.stdout.split())
-    assert "4 could not be read:" in text and "1 other file is not named like an image and left out" in text
+    assert "4 could not be read:" in text and "1 other was left out: not named like an image" in text
     assert "Research and education only; not a medical device." in text
     everything = done.stdout + done.stderr + "".join(path.read_text() for path in (place / "out").iterdir())
     assert SECRET not in everything

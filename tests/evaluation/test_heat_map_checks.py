@@ -17,6 +17,7 @@ def part(**changes: Any) -> dict[str, Any]:
     return {
         **{"images": 64, "covered": 64, "bright": 1.5, "dark": 0.2, "centre": 0.5, "bright_above_centre": 40},
         **{"in_centre": 0.3, "in_centre_untrained": 0.26, "untrained": 0.1, "untrained_range": [-0.2, 0.4]},
+        "hires_cam": 0.95,
         **changes,
     }
 
@@ -46,8 +47,9 @@ def test_every_figure_has_a_row_and_every_kind_of_image_a_column() -> None:
         ("30\u202f%", "30\u202f%"),
         ("26\u202f%", "26\u202f%"),
         ("0.10", "0.10"),
+        ("0.95", "0.95"),
     ]
-    assert [cell.range for cell in found.rows[-1][1]] == ["\u22120.20 to 0.40"] * 2
+    assert [cell.range for cell in found.rows[-2][1]] == ["\u22120.20 to 0.40"] * 2
     assert "PNEUMONIA" in found.rows[0][0]
 
 
@@ -63,6 +65,7 @@ def test_every_figure_has_a_row_and_every_kind_of_image_a_column() -> None:
         ({"untrained": 0.24}, "these depend on what was learnt"),
         ({"untrained": 0.25}, "Some of what they show was not learnt"),
         ({"untrained": 0.5}, "Most of what they show was not learnt"),
+        ({"hires_cam": 0.04}, "draws other maps (correlation 0.04)"),
     ],
 )
 def test_the_sentences_follow_the_images_drawn_at_random(changes: dict[str, Any], words: str) -> None:
@@ -72,8 +75,10 @@ def test_the_sentences_follow_the_images_drawn_at_random(changes: dict[str, Any]
 def test_nothing_is_claimed_that_the_figures_do_not_say() -> None:
     usual = " ".join(checked().sentences)
     assert "Any cover" not in usual and "lies in the middle" not in usual and "not learnt" not in usual
+    assert "HiRes-CAM" not in usual
     empty = checked(
-        **dict.fromkeys(("bright", "dark", "centre", "in_centre", "untrained", "untrained_range")), covered=0
+        **dict.fromkeys(("bright", "dark", "centre", "in_centre", "untrained", "untrained_range", "hires_cam")),
+        covered=0,
     )
     assert empty.sentences == ()
     assert ("12 of 12" not in str(empty.rows)) and empty.rows[0][1][1].value == "0 of 64"

@@ -83,10 +83,61 @@ def test_what_is_stored_judges_the_same(check: InputCheck) -> None:
         InputCheck.from_parts(check.to_dict(), {})
 
 
-def test_features_that_are_no_numbers_are_foreign(check: InputCheck) -> None:
-    values = seen(np.random.default_rng(8), 2)
-    values["features"][0, 0], values["features"][1, 0] = np.nan, np.inf
-    assert all(verdict.reasons for verdict in judged(check, values))
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("alpha",), 1.5),
+        (("alpha",), float("nan")),
+        (("parts", "layout", "scale"), 0.0),
+        (("parts", "features", "middle"), float("inf")),
+        (("parts", "colours"), {"middle": 0.0, "scale": 1.0}),
+        (("limits",), [{"name": "age", "low": 0.0, "high": 1.0, "usual_low": 0.0, "usual_high": 1.0}]),
+        (("limits",), [{"name": "side", "low": float("nan"), "high": None, "usual_low": 0.0, "usual_high": 1.0}]),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused(check: InputCheck, where: tuple[str, ...], value: object) -> None:
+    described = json.loads(json.dumps(check.to_dict()))
+    held = described
+    for key in where[:-1]:
+        held = held[key]
+    held[where[-1]] = value
+    with pytest.raises(ValueError, match=r"stored input check is damaged.*Train the run again"):
+        InputCheck.from_parts(described, check.arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("features.axes", np.zeros((5, 2), np.float32)),
+        ("features.width", np.array([5000])),
+        ("features.centre", np.full(12, np.nan, np.float32)),
+        ("features.calibration", np.zeros(7)),
+        ("layout.calibration", np.zeros((300, 1))),
+        ("texture.calibration", np.full(300, np.inf)),
+        ("layout.reference", np.zeros((0, 16), np.float16)),
+        ("texture.spread", np.zeros(9, np.float32)),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(check: InputCheck, name: str, array: NDArray[np.float32]) -> None:
+    with pytest.raises(ValueError, match=r"stored input check is damaged.*Train the run again"):
+        InputCheck.from_parts(check.to_dict(), {**check.arrays, name: array})
+
+
+def test_of_many_networks_each_needs_more_validation_images(check: InputCheck) -> None:
+    strange = seen(
+        np.random.default_rng(3), 5, shift=3.0
+    )  # of 300 images and at 5 %, 15 / 301 is the most that is enough
+    assert all(verdict.reasons for verdict in judged(check, strange, of=15))
+    assert not any(verdict.reasons for verdict in judged(check, strange, of=16))
+    assert threshold_of(check.calibration, check.alpha / 15) is not None
+    assert threshold_of(check.calibration, check.alpha / 16) is None
+
+
+def test_features_that_are_no_numbers_or_huge_are_foreign(check: InputCheck) -> None:
+    values = seen(np.random.default_rng(8), 3)
+    values["features"][0, 0], values["features"][1, 0], values["features"][2] = np.nan, np.inf, 3e38
+    verdicts = judged(check, values)
+    assert all(verdict.reasons and np.isfinite(verdict.strangeness) for verdict in verdicts)
 
 
 def test_too_small_a_validation_part_turns_nothing_away() -> None:
@@ -165,13 +216,21 @@ def test_the_figures_show_where_the_features_alone_fail() -> None:
     assert found["features"] == {"auroc": 0.0, "fpr95": 1.0}
     assert found["checks"] == {"auroc": 1.0, "fpr95": 0.0}
     assert (found["abstain"], found["by_file"], found["by_distance"], found["by_features"]) == (1.0, 1.0, 0.0, 0.0)
-    said = sentences([{"name": "skin", **found}], of_known(known, 0.01), 0.01, True)
+    said = sentences([{"name": "skin", **found}], of_known(known, 0.01), 0.01, 0.005)
     assert said[0].startswith("0.0 % of the 100 test images")
     assert "features alone do not tell skin" in said[1]
+
+
+def test_too_small_a_validation_part_is_said_and_what_is_left_of_the_check() -> None:
+    known = [Verdict(0.5, strangeness=float(i), features=float(i)) for i in range(100)]
+    foreign = of_foreign([Verdict(0.03, ("in colour",), strangeness=999.0, features=-1.0, outside=1)] * 4, known, 0.01)
+    said = sentences([{"name": "skin", **foreign}], of_known(known, 0.01), 0.01, 0.028)
+    assert "no p-value is below 2.8 %" in said[1] and "only for what its file shows" in said[1]
+    assert said[2].endswith("what protects there is the look of the file.")
 
 
 def test_what_passes_is_said() -> None:
     known = [Verdict(0.5, strangeness=float(i), features=float(i)) for i in range(100)]
     passing = of_foreign([Verdict(0.5, strangeness=50.0, features=99.0)] * 4, known, 0.01)
-    said = sentences([{"name": "films", **passing}], of_known(known, 0.01), 0.01, True)
+    said = sentences([{"name": "films", **passing}], of_known(known, 0.01), 0.01, 0.005)
     assert "Fewer than half are turned away of: films (0.0 %)" in said[-1]

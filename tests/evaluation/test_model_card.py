@@ -135,3 +135,11 @@ def test_calibration_and_subgroups_come_from_the_metrics(run: RunFiles) -> None:
     found = rows_of(replace(run, metrics=metrics))
     assert found["Calibration"].text == "Scores are too high."
     assert found["Subgroups"].text == "by sex: lowest sensitivity 0.800 (f)"
+
+
+def test_a_run_with_an_input_check_is_not_said_to_answer_on_any_picture(run: RunFiles) -> None:
+    assert "gives a score to any picture" in rows_of(run)["Outside its use"].text
+    for able in (True, False):
+        text = rows_of(replace(run, inputs={"can_abstain": able}))["Outside its use"].text
+        assert "any picture" not in text and "may still be none of these" in text
+        assert ("too far from the training images" in text) == able

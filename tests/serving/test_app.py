@@ -19,6 +19,7 @@ from PIL import Image
 
 from datamodules.appearance import look
 from datamodules.errors import UnreadableImageError
+from explain.layers import NoMapsError
 from serving import service as service_module
 from serving.app import make_app
 from serving.counts import Counts
@@ -26,13 +27,14 @@ from serving.facts import facts_of
 from serving.guards import Guard
 from serving.problems import Problem
 from serving.schema import FileAnswer, Model
-from serving.service import NO_MAPS, Service
+from serving.service import Service
 from serving.uploads import Limits
 from tests.conftest import make_chest_xray
 from tests.datamodules.odd_dicom import SECRET, plain
 from tests.workflow.fake_runs import fake_run
 from tests.workflow.tiny_run import tiny_run
 from workflow.answers import Answer, Unread, answers_of
+from workflow.heat_maps import Explainer
 from workflow.prediction_rows import Columns, csv_lines
 from workflow.predictor import Predictor, load_predictor
 
@@ -99,14 +101,11 @@ def served(
     async def run() -> Any:
         counts = Counts(every=0.0, write=(lines if lines is not None else []).append)
         service = Service(predictor, settings.pop("limits", LIMITS), counts=counts, **settings)
-        told: dict[str, Any] = {"abstain": True, "method": "grad_cam", "has_maps": service.has_maps, "no_maps": NO_MAPS}
-        app = Guard(
-            make_app(service, facts_of(predictor, service.limits, **told), "1.2"), host="127.0.0.1", counts=counts
-        )
+        told: dict[str, Any] = {"abstain": True, "heat_maps": service.heat_maps, "no_maps": service.no_maps}
+        inner = make_app(service, facts_of(predictor, service.limits, **told), "1.2")
+        transport = httpx.ASGITransport(Guard(inner, host="127.0.0.1", counts=counts))
         try:
-            async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:7860"
-            ) as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as client:
                 found = await act(client)
             assert (service.memory.held, service.line.reserved) == (0, 0)
             counts.tick(last=True)
@@ -223,12 +222,17 @@ def test_pictures_come_only_when_they_are_asked_for(predictor: Predictor) -> Non
 
 
 def test_a_network_without_heat_maps_says_so(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "maps_of", lambda *arguments, **named: None)
+    def none_of(*arguments: Any, **named: Any) -> Explainer:
+        raise NoMapsError("It has no layer over the image. Train another one.")
+
+    monkeypatch.setattr(service_module, "explainer_of", none_of)
     files = [("0.png", png(0)), ("text.jpg", b"no image")]
     readable, unreadable = posted(predictor, files, query={"heat_map": "true"}).json()["results"]
-    assert (readable["heat_map"], readable["heat_map_reason"]) == (None, NO_MAPS)
+    assert (readable["heat_map"], readable["heat_map_reason"]) == (None, "It has no layer over the image.")
     assert unreadable["heat_map_reason"] is None
     assert readable["preview"] is not None
+    with pytest.raises(NoMapsError, match="no layer"):  # asked for by name, so it is no matter of the network alone
+        Service(predictor, LIMITS, heat_maps={"layer": "trunk"})
 
 
 def test_the_input_check_can_be_kept_from_abstaining(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,11 +371,13 @@ def test_the_page_and_its_files_are_served_and_nothing_else(predictor: Predictor
 
 
 def test_the_model_is_described_from_its_run(predictor: Predictor, tmp_path: Path) -> None:
-    told: dict[str, Any] = {"abstain": False, "method": "hires_cam", "has_maps": False, "no_maps": "none"}
+    told: dict[str, Any] = {"abstain": False, "heat_maps": {"method": "hires_cam", "target": "b"}, "no_maps": "none"}
     alone = facts_of(predictor, LIMITS, **told)
     assert alone["headline"] == []
     assert predictor.point.statement in alone["card"][0]["rows"][0]["text"]
-    assert alone["heat_maps"] == {"available": False, "method": "hires_cam", "reason": "none"}
+    assert alone["heat_maps"] == {"available": False, "method": "hires_cam", "target": "b", "reason": "none"}
+    usual = facts_of(predictor, LIMITS, abstain=True, heat_maps={"target": "positive"}, no_maps=None)
+    assert usual["heat_maps"] == {"available": True, "method": "grad_cam", "target": None, "reason": None}
     assert alone["limits"] == {"max_bytes": 2_000_000, "max_files": 20, "max_pixels": LIMITS.max_pixels}
     run = fake_run(tmp_path / "run")
     for source in (run, run / "model"):

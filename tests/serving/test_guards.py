@@ -104,6 +104,7 @@ def test_on_another_address_its_names_and_any_address_are_answered() -> None:
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:9999"},
         {"Origin": "http://127.0.0.1:7860.evil.example"},
+        {"Origin": "http://["},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
         {"Sec_Fetch_Site": "cross-site", "Origin": "http://127.0.0.1:7860"},
@@ -163,6 +164,29 @@ def test_more_requests_than_are_answered_at_one_time_are_sent_away() -> None:
             return [busy.status_code, health.status_code, *done, later.status_code, guard.active]
 
     assert asyncio.run(crowd()) == [503, 200, 200, 200, 200, 0]
+
+
+def test_what_is_not_done_when_the_server_has_to_end_is_refused_as_all_else_is() -> None:
+    async def ended() -> tuple[httpx.Response, Counts]:
+        inner, counts = Inner(), Counts(write=lambda line: None)
+        guard = Guard(inner, host="127.0.0.1", counts=counts)
+        answering: list[asyncio.Task[None]] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            answering.append(asyncio.create_task(guard(scope, receive, send)))
+            await answering[0]
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            waiting = asyncio.create_task(client.get("/wait"))
+            while inner.reached < 1:
+                await asyncio.sleep(0)
+            answering[0].cancel()  # as uvicorn does after its last seconds
+            return await waiting, counts
+
+    answer, counts = asyncio.run(ended())
+    assert (answer.status_code, dict(counts.total)) == (503, {"refused": 1})
+    assert "shutting down" in answer.json()["detail"]
+    assert_guarded(answer)
 
 
 def test_a_client_that_is_gone_is_no_mistake() -> None:

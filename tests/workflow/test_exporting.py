@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -94,6 +95,9 @@ def test_the_file_tells_what_it_is(made: Made) -> None:
     facts = session_of(folder / "model.onnx").get_modelmeta().custom_metadata_map
     point = json.loads((run / "threshold.json").read_text(encoding="utf-8"))
     assert json.loads(facts["classes"]) == ["NORMAL", "PNEUMONIA"] and json.loads(facts["positive"]) == ["PNEUMONIA"]
+    lowered = guarded(point["threshold"])
+    assert float(facts["threshold_in_graph"]) == lowered < point["threshold"]
+    assert repr(lowered) in facts["threshold_note"] and repr(point["threshold"]) in facts["threshold_note"]
     assert float(facts["threshold"]) == point["threshold"] and facts["threshold_rule"] == point["rule"]
     assert (
         facts["notice"] == RESEARCH_NOTICE
@@ -124,6 +128,7 @@ def test_the_record_and_the_terminal_say_the_same(made: Made) -> None:
     print_export(content, Console(width=400, file=written, highlight=False))
     text = written.getvalue()
     assert "model.int8.onnx" in text and "0 of 33" in text
+    assert f"locked at {content['threshold']['threshold']:.7g}; the file compares with" in text
     assert "largest difference of a probability" in text and "8-bit weights at the locked threshold" in text
 
 
@@ -178,7 +183,44 @@ def test_a_broken_off_export_leaves_nothing(run: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(exporting, "agreement", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(Options(run, "torch", output=tmp_path / "out" / "model.pt2"), "typed", bars=False)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir()), "not even the folder that was made for it"
+
+
+def test_a_file_is_made_within_its_folder_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder above may be closed to the user, or on another disk."""
+    seen: list[Path] = []
+
+    def looked(*_: Any) -> list[Any]:
+        seen.extend(tmp_path.rglob("*.pt2"))
+        return []
+
+    monkeypatch.setattr(exporting, "latencies", looked)
+    (tmp_path / "open").mkdir()
+    export(Options(run, "torch", output=tmp_path / "open" / "model.pt2"), "typed", bars=False)
+    assert [path.parent.parent for path in seen] == [tmp_path / "open"]
+    assert {path.name for path in (tmp_path / "open").iterdir()} == {"model.pt2", "model.export.json"}
+
+
+def test_what_appears_meanwhile_is_not_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "model.pt2"
+    monkeypatch.setattr(exporting, "latencies", lambda *_: [place.write_text("mine", encoding="utf-8")])
+    with pytest.raises(ValueError, match="never overwritten"):
+        export(Options(run, "torch", output=place), "typed", bars=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"] and place.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_full_disk_names_the_place(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ValueError, match=r"out: No space left on device\. Nothing was written; make room there"):
+        export(Options(run, "torch", output=tmp_path / "out"), "typed")
+    assert not list(tmp_path.iterdir())
+    told = capfd.readouterr().out
+    assert "reading the model ..." in told and "following the network with torch.export" in told
 
 
 def test_a_model_without_its_data_is_checked_on_drawn_images(run: Path, tmp_path: Path) -> None:

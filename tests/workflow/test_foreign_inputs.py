@@ -18,6 +18,7 @@ from datamodules.prepared import PreparedData
 from evaluation.input_check import InputCheck
 from tests.conftest import make_chest_xray
 from tests.workflow.tiny_run import tiny_run
+from workflow import input_checking
 from workflow.foreign_folders import foreign_of, print_foreign
 from workflow.foreign_inputs import Checked, judged_test, verdicts_on
 from workflow.foreign_sets import built_in_sets
@@ -146,6 +147,29 @@ def test_a_training_file_that_is_gone_costs_the_limits_of_the_file_alone(
     monkeypatch.setattr("workflow.input_checking.decoded", gone)
     assert {limit.name for limit in check_of(own).limits} == {"contrast"}
     assert "because one cannot be read (a.png" in caplog.text
+
+
+def test_calibration_is_one_image_a_patient_of_validation_and_never_in_the_reference(
+    own: tuple[Scorer, PreparedData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, prepared = own
+    part, seen = scorer.networks[0], []
+
+    def noted(network: Any, described_as: Any, prepared: PreparedData, rows: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(rows)
+        return original(network, described_as, prepared, rows)
+
+    original = input_checking._seen
+    monkeypatch.setattr(input_checking, "_seen", noted)
+    check = check_of(own)
+    train, val = seen
+    assert set(train) <= set(prepared.splits.rows("train")) and set(val) <= set(prepared.splits.rows("val"))
+    groups = prepared.manifest.frame["group_id"]
+    assert sorted(groups.iloc[val]) == sorted(set(groups.iloc[prepared.splits.rows("val")]))
+    assert check.n == len(val)
+    monkeypatch.setattr(input_checking, "CALIBRATION", 3)
+    capped = fitted(part.network, part.description["network"], prepared, 0.3, 0)
+    assert capped is not None and capped.n == 3
 
 
 def test_the_same_run_gives_the_same_check(own: tuple[Scorer, PreparedData]) -> None:

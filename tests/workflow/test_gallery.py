@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from explain.control import control, untrained
+from explain.control import agreement, control, untrained
 from explain.covering import Losses, covering
 from explain.grad_cam import Target, heat_maps
 from models.build import build_network
@@ -51,6 +51,17 @@ def test_the_maps_are_those_of_the_images_as_the_network_sees_them(outputs: int,
     others = untrained(network, by_hand, outputs=target)
     assert found.untrained == pytest.approx(control(expected, others), abs=1e-3)
     assert len(found.centre) == len(found.centre_untrained) == 3
+    hires = heat_maps(network, by_hand, method="hires_cam", outputs=target)
+    assert found.hires_cam == pytest.approx(agreement(pictures.maps, hires), abs=1e-4)
+
+
+def test_maps_are_compared_with_hires_cam_which_is_the_same_only_behind_a_pooling() -> None:
+    normalise = Normalise(0.0, 1.0)
+    pooled = gallery_of(Explainer(network_of("test_resnet", 1, hidden=[]), normalise, 0), PIXELS)
+    flattened = gallery_of(Explainer(network_of("simple_cnn", 1), normalise, 0), PIXELS)
+    assert pooled is not None and flattened is not None
+    assert all(value is None or value > 0.999 for value in pooled.hires_cam)
+    assert any(value is not None and value < 0.9 for value in flattened.hires_cam)
 
 
 def test_metadata_go_in_with_the_images() -> None:
@@ -70,8 +81,18 @@ def test_a_network_without_maps_goes_without_and_the_log_says_why(caplog: pytest
 def test_a_summary_is_of_the_images_that_have_a_map() -> None:
     maps = Maps(PIXELS, np.zeros((3, 48, 48), dtype=np.float32))
     losses = [Losses(1.0, -1.0, 0.5), None, Losses(2.0, 0.0, 2.5)]
-    found = HeatMaps(maps, "grad_cam", "trunk.layer4", [0.5, None, -0.1], losses, [0.5, None, 0.25], [0.25, 0.5, None])
-    drawn = HeatMaps(maps, "grad_cam", "trunk.layer4", [None] * 3, [None] * 3, [None] * 3, [None] * 3)
+    found = HeatMaps(
+        maps,
+        "grad_cam",
+        "trunk.layer4",
+        [0.5, None, -0.1],
+        losses,
+        [0.5, None, 0.25],
+        [0.25, 0.5, None],
+        [0.4, None, 0.8],
+    )
+    none: list[Any] = [None] * 3
+    drawn = HeatMaps(maps, "grad_cam", "trunk.layer4", none, none, none, none, none)
     checks = checks_of(found, drawn)
     assert checks is not None and (checks["method"], checks["layer"]) == ("grad_cam", "trunk.layer4")
     assert checks["mistakes"] == {
@@ -85,6 +106,7 @@ def test_a_summary_is_of_the_images_that_have_a_map() -> None:
         "in_centre_untrained": 0.375,
         "untrained": pytest.approx(0.2),
         "untrained_range": [-0.1, 0.5],
+        "hires_cam": pytest.approx(0.6),
     }
     assert checks["drawn"]["images"] == 3 and checks["drawn"]["covered"] == 0 and checks["drawn"]["bright"] is None
     assert checks_of(None, None) is None

@@ -6,6 +6,8 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from datamodules.errors import UnreadableImageError
 from evaluation import panel as pages
 from evaluation.figures_panel import write_sheet
 from evaluation.panel import ABSTAINED, BORDERLINE, NEGATIVE, POSITIVE, UNREADABLE
+from evaluation.recalibration import Calibrator
 from tests.conftest import make_chest_xray
 from tests.workflow.tiny_run import tiny_run
 from workflow import panels
@@ -227,3 +230,24 @@ def test_more_images_turned_away_than_usual_are_a_worry(
 def test_no_answers_are_refused(predictor: Predictor, read: panels.Read, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one image"):
         write_panel(tmp_path, predictor, [], read)
+
+
+def test_a_page_claims_no_calibration_and_no_check_that_there_is_not(
+    predictor: Predictor, answers: list[Answer], read: panels.Read, tmp_path: Path
+) -> None:
+    plain = replace(predictor, calibrator=Calibrator(), checks=(None,))
+    page = write_panel(tmp_path / "plain", plain, answers[:2], read, heat_maps=None)[0].read_text("utf-8")
+    assert "</b> calibrated" not in page and "The scores of this model are not recalibrated" in page
+    assert "often right as it says" not in page and "This model has no input check" in page
+    check: Any = SimpleNamespace(alpha=0.01)
+    acting = replace(predictor, calibrator=Calibrator("platt", slope=2.0, intercept=0.5), checks=(check,))
+    page = write_panel(tmp_path / "acting", acting, answers[:2], read, heat_maps=None)[0].read_text("utf-8")
+    assert page.count("</b> calibrated") == 2 and "not recalibrated" not in page and "no input check" not in page
+
+
+def test_the_banner_of_a_phantom_model_says_nothing_of_the_images(
+    predictor: Predictor, answers: list[Answer], read: panels.Read, tmp_path: Path
+) -> None:
+    phantom = replace(predictor, about=replace(predictor.about, phantom=True))
+    page = write_panel(tmp_path, phantom, answers[:1], read, heat_maps=None)[0].read_text("utf-8")
+    assert "The model was trained on generated images." in page and "The images were generated" not in page

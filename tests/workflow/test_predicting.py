@@ -255,12 +255,12 @@ def test_memory_is_bounded_by_chunks_and_not_by_the_folder(
     import workflow.predicting as module
 
     decoded, answered, most = 0, 0, 0
-    look, answers_of = module.look, module.answers_of
+    look, answers_of = Predictor.look, module.answers_of
 
-    def counted(*args: Any, **named: Any) -> Any:
+    def counted(self: Predictor, path: Path) -> Any:
         nonlocal decoded
         decoded += 1
-        return look(*args, **named)
+        return look(self, path)
 
     def slow(predictor: Predictor, images: Any, *args: Any, **named: Any) -> Any:
         nonlocal answered, most
@@ -271,7 +271,7 @@ def test_memory_is_bounded_by_chunks_and_not_by_the_folder(
         answered += len(images)
         return answers_of(predictor, images, *args, **named)
 
-    monkeypatch.setattr(module, "look", counted)
+    monkeypatch.setattr(Predictor, "look", counted)
     monkeypatch.setattr(module, "answers_of", slow)
     done = predicted(predictor, tmp_path / "out", f"images={root}", "batch_size=2")
     assert decoded == done.counts.images > 40 and 2 < most <= 2 * (module._AHEAD + 1)

@@ -126,6 +126,21 @@ def test_a_table_of_names_without_suffix_finds_its_files(scans: Path) -> None:
     assert inputs.ids == ["top", "b/2", "b/3"]
 
 
+def test_a_linked_folder_is_counted_and_not_followed(scans: Path) -> None:
+    (scans / "linked").symlink_to(scans / "b", target_is_directory=True)
+    (scans / "b" / "up").symlink_to(scans, target_is_directory=True)
+    inputs = find_inputs(["scans"])
+    assert (len(inputs), inputs.left_out) == (5, 3)
+
+
+def test_paths_that_start_where_the_command_is_typed_need_a_word(scans: Path) -> None:
+    (scans.parent / "out").mkdir()
+    named = table(scans.parent / "out", "image_id,path\ntop,scans/top.png\ngone,scans/gone.png\n")
+    with pytest.raises(DataError, match=r"relative to its folder, .* scans/top\.png is there .* add root=\."):
+        find_inputs([named])
+    assert find_inputs([named], root=Path()).paths == ["scans/top.png", "scans/gone.png"]
+
+
 def test_a_predictions_file_can_be_the_next_table(scans: Path) -> None:
     inputs = find_inputs([table(scans, f"image_id,path,group_id,score\nx/top,{scans}/top.png,p,0.5\n")])
     assert (inputs.ids, inputs.paths, inputs.groups) == (["x/top"], [str(scans / "top.png")], ["p"])
@@ -136,6 +151,7 @@ def test_a_predictions_file_can_be_the_next_table(scans: Path) -> None:
     [
         ("path\n", {}, "a header and no rows"),
         ("a,b\n1,2\n", {}, "no column is called path, .* it has a, b. Say which .* columns.path=NAME"),
+        ("path,patient\na, b.png,p1\n", {}, "rows have more cells than the header. Put names with a comma in double"),
         ("path\na.png\n", {"path": "pfad"}, "there is no column 'pfad' .columns.path.; it has path"),
         ("path\na.png\n", {"group": "who"}, "there is no column 'who' .columns.group."),
         ("path\na.png\nb.png\na.png\n", {}, "line 2 of list.csv and line 4 of list.csv both name a.png"),

@@ -110,3 +110,29 @@ def test_two_commands_do_not_share_a_folder(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
     with held(tmp_path / "out"):
         assert (tmp_path / "out").is_dir()
+
+
+def test_what_a_killed_command_left_beside_its_files_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "panel").mkdir(parents=True)
+    left = [
+        ".predictions.csv.41",
+        ".predictions.parquet.41",
+        ".prediction.json.7",
+        ".groups.csv.7",
+        ".panel_002.html.7",
+    ]
+    own = [".predictions.csv", ".notes.7", "panel/.page_001.jpg.7"]
+    for name in [*left, ".unfinished.jsonl.7", "panel/.page_001.png.7", *own]:
+        (out / name).write_text("half", encoding="utf-8")
+    with held(out):
+        there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert there == {*own, ".lock"}
+
+
+def test_a_command_that_was_killed_before_its_first_line_can_be_typed_again(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished.jsonl.123").write_text("{", encoding="utf-8")
+    require_open(tmp_path)
+    (tmp_path / ".unfinished.jsonl.old").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="is already there"):
+        require_open(tmp_path)
