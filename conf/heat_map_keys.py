@@ -11,7 +11,11 @@ from typing import Final
 
 from conf.evaluate_keys import UsageError
 
-METHODS: Final = ("grad_cam", "grad_cam_pp", "hires_cam")  # the keys of explain.grad_cam.METHODS
+METHODS: Final = (
+    "hires_cam",
+    "grad_cam",
+    "grad_cam_pp",
+)  # the keys of explain.grad_cam.METHODS; the first is the default
 PREFIX: Final = "heat_maps."
 
 

@@ -85,7 +85,7 @@ class EvaluationConfig:
         [0.01, 0.05, 0.2], "prevalences at which PPV and NPV are also stated, each between 0 and 1"
     )
     mistakes: int = option(12, "images in the gallery of mistakes", low=0, high=60)
-    heat_maps: bool = option(True, "a Grad-CAM heat map beside each mistake")
+    heat_maps: bool = option(True, "a heat map beside each mistake")
     tta: str = option(
         "none",
         "score the mean over these views of an image, on validation and test alike; dihedral: 8 turns and flips",

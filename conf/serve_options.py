@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from conf.evaluate_keys import HELP_WIDTH, UsageError, truth
+from conf.heat_map_keys import METHODS, heat_maps_of
 
 __all__ = ["KEYS", "Options", "UsageError", "help_text", "parsed"]
 
 MOST_PIXELS: Final = 80_000_000  # what datamodules.images decodes at all
-METHODS: Final = ("grad_cam", "grad_cam_pp", "hires_cam")
 KEYS: Final[dict[str, str]] = {
     "run": "what answers: a run, its model/ folder, a hand-over folder, an ensemble, or a checkpoint of ours",
     "port": "port of the page; 0 takes a free one (default 7860)",
@@ -29,7 +29,7 @@ KEYS: Final[dict[str, str]] = {
     "abstain": "false: the input check only shows its p-value and turns no image away",
     "workers": "threads that decode images (default: as many as there are cores, at most 4)",
     "trust": "true: read a checkpoint even though code may be hidden in it",
-    "heat_maps.method": "grad_cam (default), grad_cam_pp or hires_cam",
+    "heat_maps.method": f"{', '.join(METHODS)} (default: {METHODS[0]})",
     "heat_maps.layer": "layer of the network whose maps are shown (default: the last one with maps)",
     "heat_maps.target": "class whose evidence is shown (default: positive, the decision)",
 }
@@ -82,7 +82,7 @@ def parsed(argv: list[str]) -> Options:
         host=values.get("host", "127.0.0.1").strip("[]"),
         workers=numbers.get("workers", min(4, os.cpu_count() or 1)),
         limits={key: number for key, number in numbers.items() if key.startswith("max_")},
-        heat_maps=_heat_maps(values),
+        heat_maps=heat_maps_of(values),
         **truths,
     )
 
@@ -125,16 +125,6 @@ def _number(key: str, text: str) -> int:
     if not low <= value <= high:
         raise UsageError(f"{key}={text}: must be from {low} to {high}.")
     return value
-
-
-def _heat_maps(values: dict[str, str]) -> dict[str, Any]:
-    found = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("heat_maps.")}
-    method = found.get("method", METHODS[0])
-    if method not in METHODS:
-        close = difflib.get_close_matches(method, METHODS, n=1)
-        meant = f" Did you mean '{close[0]}'?" if close else ""
-        raise UsageError(f"heat_maps.method={method}: must be one of {', '.join(METHODS)}.{meant}")
-    return found
 
 
 def help_text(intro: str, notice: str) -> str:

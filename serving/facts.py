@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from conf.heat_map_keys import METHODS
 from evaluation.intervals import format_interval
 from evaluation.model_card import model_card
 from evaluation.report_files import ReportError, RunFiles, read_run
@@ -47,7 +48,7 @@ def facts_of(
         },
         "heat_maps": {
             "available": no_maps is None,
-            "method": heat_maps.get("method", "grad_cam"),
+            "method": heat_maps.get("method", METHODS[0]),
             "target": None if heat_maps.get("target") == POSITIVE else heat_maps.get("target"),
             "reason": no_maps,
         },

@@ -17,6 +17,7 @@ from workflow.heat_maps import Explainer, Maps
 
 log = logging.getLogger("firstread")
 
+_BY_PLACE: Final = "hires_cam"
 DRAWN: Final = 64
 """Images of the test part, drawn at random, on which the maps are checked beside the mistakes."""
 
@@ -33,7 +34,8 @@ class HeatMaps:
             quarter, its darkest quarter and a square in the middle covered.
         centre: of :func:`explain.control.in_centre`: share of the brightest quarter in that square, in [0, 1]; 0.25 by chance.
             ``centre_untrained``: the same for untrained networks.
-        hires_cam: correlation with the HiRes-CAM of the same layer, in [-1, 1]; 1 where the gradient is the same at all places.
+        hires_cam: correlation with the HiRes-CAM of the same layer, in [-1, 1]; 1 where the gradient is the same at all places;
+            None where the maps are HiRes-CAM themselves.
     """
 
     pictures: Maps
@@ -85,7 +87,8 @@ def gallery_of(
     try:
         layer = explainer.layer_for(inputs, further)
         maps = explainer.maps_of_inputs(inputs, further)
-        hires = replace(explainer, method="hires_cam").maps_of_inputs(inputs, further)
+        other = explainer.method != _BY_PLACE
+        hires = replace(explainer, method=_BY_PLACE).maps_of_inputs(inputs, further) if other else None
     except NoMapsError as error:
         log.warning("no heat maps: %s", error)
         return None
@@ -99,7 +102,7 @@ def gallery_of(
         covering(network, inputs, maps, further, outputs=outputs),
         in_centre(maps),
         in_centre_untrained(others),
-        agreement(maps, hires),
+        [None] * len(maps) if hires is None else agreement(maps, hires),
     )
 
 

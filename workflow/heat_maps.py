@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from conf.heat_map_keys import METHODS
 from conf.output import short
 from explain.grad_cam import Target, heat_maps, require_method
 from explain.layers import NoMapsError, default_layer, named_layer
@@ -73,7 +74,7 @@ class Explainer:
     network: nn.Module
     normalise: Callable[[Tensor], Tensor]
     outputs: Target
-    method: str = "grad_cam"
+    method: str = METHODS[0]
     layer: str | None = None
 
     @property
@@ -142,7 +143,7 @@ def maps_of(
     predictor: Predictor,
     pixels: NDArray[np.uint8],
     *,
-    method: str = "grad_cam",
+    method: str = METHODS[0],
     layer: str | None = None,
     target: str | None = None,
     metadata: pd.DataFrame | None = None,
@@ -154,7 +155,7 @@ def maps_of(
 
     Args:
         pixels: shape ``(n, height, width, channels)``, uint8, decoded as ``predictor.decoding`` says; any n.
-        method: ``grad_cam``, ``grad_cam_pp`` or ``hires_cam``.
+        method: ``hires_cam``, ``grad_cam`` or ``grad_cam_pp``. The first two are one in networks that average their last maps.
         layer: name of a layer of the network, for example ``trunk.layer3``; the last that lies over the image if None.
         target: a class, or ``positive`` (as is None).
         metadata: raw values, one row an image, for networks that see them.
@@ -191,7 +192,7 @@ def mean_of(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def require_maps(
-    predictor: Predictor, *, method: str = "grad_cam", layer: str | None = None, target: str | None = None
+    predictor: Predictor, *, method: str = METHODS[0], layer: str | None = None, target: str | None = None
 ) -> None:
     """Check the settings of heat maps before any image is read.
 
@@ -203,7 +204,7 @@ def require_maps(
 
 
 def explainer_of(
-    part: ScoredBy, *, method: str = "grad_cam", layer: str | None = None, target: str | None = None
+    part: ScoredBy, *, method: str = METHODS[0], layer: str | None = None, target: str | None = None
 ) -> Explainer:
     """One network of a predictor or scorer with a question, checked.
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from conf.heat_map_keys import METHODS
 from datamodules.appearance import Looked
 from datamodules.errors import UnreadableImageError
 from datamodules.progress import Progress, silent
@@ -162,7 +163,7 @@ def _worries(predictor: Predictor, answers: Sequence[Answer]) -> tuple[Worry, ..
 
 def _in_words(predictor: Predictor, heat_maps: Mapping[str, Any]) -> str:
     """What the maps are: ``heat map (Grad-CAM) of what speaks for PNEUMONIA``."""
-    method = heat_maps.get("method") or "grad_cam"
+    method = heat_maps.get("method") or METHODS[0]
     several = f", mean of {len(predictor.networks)} networks" if len(predictor.networks) > 1 else ""
     layer = f", layer {heat_maps['layer']}" if heat_maps.get("layer") else ""
     return (

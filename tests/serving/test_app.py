@@ -377,7 +377,7 @@ def test_the_model_is_described_from_its_run(predictor: Predictor, tmp_path: Pat
     assert predictor.point.statement in alone["card"][0]["rows"][0]["text"]
     assert alone["heat_maps"] == {"available": False, "method": "hires_cam", "target": "b", "reason": "none"}
     usual = facts_of(predictor, LIMITS, abstain=True, heat_maps={"target": "positive"}, no_maps=None)
-    assert usual["heat_maps"] == {"available": True, "method": "grad_cam", "target": None, "reason": None}
+    assert usual["heat_maps"] == {"available": True, "method": "hires_cam", "target": None, "reason": None}
     assert alone["limits"] == {"max_bytes": 2_000_000, "max_files": 20, "max_pixels": LIMITS.max_pixels}
     run = fake_run(tmp_path / "run")
     for source in (run, run / "model"):

@@ -33,7 +33,7 @@ def network_of(name: str, outputs: int, **settings: Any) -> torch.nn.Module:
 def test_the_maps_are_those_of_the_images_as_the_network_sees_them(outputs: int, target: Target) -> None:
     network, normalise = network_of("test_resnet", outputs), Normalise([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
     before = PIXELS.copy()
-    found = gallery_of(Explainer(network, normalise, target), PIXELS)
+    found = gallery_of(Explainer(network, normalise, target, method="grad_cam"), PIXELS)
     assert found is not None and (found.method, found.layer) == ("grad_cam", "trunk.layer4")
     pictures = found.pictures
     assert pictures.overlays.shape == pictures.coloured.shape == (3, 48, 48, 3)
@@ -57,11 +57,14 @@ def test_the_maps_are_those_of_the_images_as_the_network_sees_them(outputs: int,
 
 def test_maps_are_compared_with_hires_cam_which_is_the_same_only_behind_a_pooling() -> None:
     normalise = Normalise(0.0, 1.0)
-    pooled = gallery_of(Explainer(network_of("test_resnet", 1, hidden=[]), normalise, 0), PIXELS)
-    flattened = gallery_of(Explainer(network_of("simple_cnn", 1), normalise, 0), PIXELS)
+    pooled = gallery_of(Explainer(network_of("test_resnet", 1, hidden=[]), normalise, 0, method="grad_cam"), PIXELS)
+    flattened = gallery_of(Explainer(network_of("simple_cnn", 1), normalise, 0, method="grad_cam"), PIXELS)
     assert pooled is not None and flattened is not None
     assert all(value is None or value > 0.999 for value in pooled.hires_cam)
     assert any(value is not None and value < 0.9 for value in flattened.hires_cam)
+    usual = gallery_of(Explainer(network_of("simple_cnn", 1), normalise, 0), PIXELS)
+    assert usual is not None and usual.method == "hires_cam"
+    assert usual.hires_cam == [None] * len(PIXELS) and usual.summary()["hires_cam"] is None
 
 
 def test_metadata_go_in_with_the_images() -> None:

@@ -87,7 +87,9 @@ def test_pictures_and_heat_maps_are_of_the_images_that_were_got_wrong(run: dict[
         with Image.open(folder / record["file"]) as picture:
             np.testing.assert_array_equal(np.asarray(picture), pixels)
         inputs = module.normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-        heat = heat_maps(module.network, inputs, outputs=[CLASSES.index(name) for name in positive])[0]
+        heat = heat_maps(
+            module.network, inputs, method="hires_cam", outputs=[CLASSES.index(name) for name in positive]
+        )[0]
         with Image.open(folder / record["heat_map"]) as picture:
             difference = np.asarray(picture, dtype=int) - overlay(pixels, heat)
         assert np.abs(difference).mean() < 12  # a JPEG of noise
@@ -96,7 +98,7 @@ def test_pictures_and_heat_maps_are_of_the_images_that_were_got_wrong(run: dict[
         assert record["facts"]["sex"] in ("male", "female")
     checks = json.loads((folder / "heat_maps.json").read_text())
     assert (checks["method"], checks["layer"]) == (
-        "grad_cam",
+        "hires_cam",
         "trunk.layer3",
     )  # the fourth has one place left of 32 x 32 pixels
     assert (checks["mistakes"]["images"], checks["drawn"]["images"]) == (6, 20)
