@@ -104,7 +104,7 @@ def test_the_layer_is_named_and_looked_for_once(monkeypatch: pytest.MonkeyPatch)
     assert asked == [1]
     found = maps_of(predictor_of(part), PIXELS[:2], layer="trunk.layer2")
     assert found is not None
-    np.testing.assert_allclose(found.maps, by_hand(part, slice(2), layer="trunk.layer2"), atol=1e-4)
+    np.testing.assert_allclose(found.maps, by_hand(part, slice(2), layer="trunk.layer2", method="hires_cam"), atol=1e-4)
 
 
 @pytest.mark.parametrize(
