@@ -250,8 +250,8 @@ def _certain(metrics: Mapping[str, Any]) -> Worry | None:
     if interval["value"] != 1.0:
         return None
     text = (
-        "Every positive test image ranks above every negative one, so that the interval of AUROC has no width. That "
-        "shows the limit of the method and not certainty; look for a shortcut in the images."
+        "Every positive test image ranks above every negative one, so that resampling finds no spread in AUROC; its interval is "
+        "that of a share without an exception. That is no certainty; look for a shortcut in the images."
     )
     return worry("caution", "The ranking is perfect", text)
 
