@@ -6,19 +6,19 @@ python ensemble.py 'runs=[runs/FIRST,runs/SECOND]' rule=empirical recall=0.95
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.arguments import INTERRUPTED, given_by, keys_text, stop
+from conf.evaluate_keys import UsageError
 from conf.output import short
 from conf.schema import RESEARCH_NOTICE
 
 if TYPE_CHECKING:
     from workflow.ensembles import Request
 
-INTERRUPTED, USAGE_ERROR = 130, 2
 KEYS = {
     "runs": "folder of a multirun, or a list of run folders: runs=[RUN,RUN]",
     "output": "folder that is made (default: ensembles/<task>/<date_time>)",
@@ -26,10 +26,6 @@ KEYS = {
     "recall": "recall to keep, between 0 and 1 (default: as the runs)",
 }
 RULES = ("certified", "crc", "empirical", "youden", "fbeta", "cost", "fixed")
-
-
-class UsageError(ValueError):
-    """The command line cannot be used; the text is meant for the user."""
 
 
 def parsed(argv: list[str]) -> dict[str, Any]:
@@ -41,20 +37,7 @@ def parsed(argv: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: naming the argument and what to do.
     """
-    given: dict[str, str] = {}
-    for text in argv:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"'{text}' is not of the form key=value. See: python ensemble.py --help")
-        if key not in KEYS:
-            close = difflib.get_close_matches(key, list(KEYS), n=1)
-            meant = f" Did you mean '{close[0]}'?" if close else ""
-            raise UsageError(f"{text}: there is no key '{key}'.{meant} Available: {', '.join(KEYS)}.")
-        if key in given:
-            raise UsageError(f"{text}: {key} is given twice; runs are listed in brackets: runs=[RUN,RUN].")
-        if not value:
-            raise UsageError(f"{text}: {key} has no value: {KEYS[key]}.")
-        given[key] = value
+    given = given_by(argv, KEYS, "ensemble.py", lists=("runs",))
     if "runs" not in given:
         raise UsageError("runs is missing: runs=FOLDER_OF_A_MULTIRUN or runs=[RUN,RUN]. See: python ensemble.py --help")
     options: dict[str, Any] = {**given, "runs": _listed(given["runs"])}
@@ -102,8 +85,7 @@ def request_of(argv: list[str]) -> Request:
 
 def help_text() -> str:
     """What ``--help`` prints."""
-    lines = [f"  {key:<8}{text}" for key, text in KEYS.items()]
-    return "\n".join([str(__doc__).strip(), "", *lines, "", RESEARCH_NOTICE])
+    return "\n".join([str(__doc__).strip(), "", *keys_text(KEYS), "", RESEARCH_NOTICE])
 
 
 def main(argv: list[str]) -> None:
@@ -119,8 +101,7 @@ def main(argv: list[str]) -> None:
 
         metrics, folder = build_ensemble(request)
     except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        stop(error)
     except KeyboardInterrupt:
         print("stopped; nothing was written")
         sys.exit(INTERRUPTED)

@@ -20,9 +20,9 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from conf.arguments import INTERRUPTED, as_ctrl_c, stop
 from conf.evaluate_keys import help_text
 from conf.evaluate_options import (
     AGGREGATE,
@@ -39,7 +39,6 @@ from conf.evaluate_options import (
 from conf.output import short
 from conf.schema import RESEARCH_NOTICE
 
-INTERRUPTED, USAGE_ERROR = 130, 2
 Done = tuple[dict[str, Any], Path, Callable[[dict[str, Any]], None]]
 """Content of the record, its folder, and what prints it."""
 
@@ -145,8 +144,8 @@ def main(argv: list[str]) -> None:
     try:
         options = parsed(argv)
     except UsageError as error:
-        _stop(error)
-    signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C, so that no half record stays behind
+        stop(error)
+    signal.signal(signal.SIGTERM, as_ctrl_c)  # as Ctrl-C, so that no half record stays behind
     try:
         content, folder, show = _done(options, "python evaluate.py " + " ".join(shlex.quote(item) for item in argv))
     except KeyboardInterrupt:
@@ -162,16 +161,7 @@ def _done(options: Options, command: str) -> Done:
     try:
         return ACTIONS[options.form](options, command)
     except (DataError, ValueError, OSError) as error:
-        _stop(error)
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _stop(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
+        stop(error)
 
 
 if __name__ == "__main__":

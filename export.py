@@ -11,14 +11,11 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
 
+from conf.arguments import INTERRUPTED, as_ctrl_c, stop
 from conf.export_options import UsageError, help_text, parsed
 from conf.output import short
 from conf.schema import RESEARCH_NOTICE
-
-INTERRUPTED, USAGE_ERROR = 130, 2
 
 
 def main(argv: list[str]) -> None:
@@ -29,8 +26,8 @@ def main(argv: list[str]) -> None:
     try:
         options = parsed(argv)
     except (UsageError, OSError, RuntimeError) as error:  # a name that is too long, a user that is not there
-        _stop(error)
-    signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C, so that no half file stays behind
+        stop(error)
+    signal.signal(signal.SIGTERM, as_ctrl_c)  # as Ctrl-C, so that no half file stays behind
     from datamodules.errors import DataError
 
     try:
@@ -39,21 +36,12 @@ def main(argv: list[str]) -> None:
 
         content, path = export(options, "python export.py " + " ".join(shlex.quote(item) for item in argv))
     except (DataError, ValueError, OSError) as error:
-        _stop(error)
+        stop(error)
     except KeyboardInterrupt:
         print("stopped; nothing was written")
         sys.exit(INTERRUPTED)
     print_export(content)
     print(f"\nwritten: {short(path)}\n{RESEARCH_NOTICE}")
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _stop(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
 
 
 if __name__ == "__main__":

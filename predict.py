@@ -15,9 +15,9 @@ import io
 import shlex
 import signal
 import sys
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from conf.arguments import INTERRUPTED, as_ctrl_c, stop
 from conf.output import short
 from conf.predict_options import Options, UsageError, help_text, parsed
 from conf.schema import RESEARCH_NOTICE
@@ -25,7 +25,7 @@ from conf.schema import RESEARCH_NOTICE
 if TYPE_CHECKING:
     from workflow.predicting import Stopped
 
-UNREADABLE, INTERRUPTED, USAGE_ERROR = 1, 130, 2
+UNREADABLE = 1
 
 
 def main(argv: list[str]) -> None:
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> None:
     if {"--help", "-h"} & set(argv):
         print(help_text(str(__doc__), RESEARCH_NOTICE))
         return
-    signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C
+    signal.signal(signal.SIGTERM, as_ctrl_c)  # as Ctrl-C
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text
     try:
         options = parsed(argv)
         sys.exit(_predicted(options, "python predict.py " + " ".join(shlex.quote(item) for item in argv)))
     except UsageError as error:
-        _stop(error)
+        stop(error)
     except KeyboardInterrupt as stopped:
         print(_how_to_go_on(stopped, argv))
         sys.exit(INTERRUPTED)
@@ -64,7 +64,7 @@ def _predicted(options: Options, command: str) -> int:
         predictor = predictor_of(options.runs, trust=options.trust)
         prediction = predict(predictor, inputs, options, command)
     except (DataError, ValueError, OSError) as error:
-        _stop(error)
+        stop(error)
     from workflow.prediction_table import print_prediction
 
     print_prediction(prediction, predictor)
@@ -78,15 +78,6 @@ def _how_to_go_on(stopped: KeyboardInterrupt | Stopped, argv: list[str]) -> str:
         return "stopped; nothing was written"
     command = [item for item in argv if not item.startswith("output=")] + [f"output={short(output)}"]
     return f"{stopped}. To go on:\n  python predict.py {' '.join(shlex.quote(item) for item in command)}"
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _stop(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from conf.arguments import INTERRUPTED, as_ctrl_c, stop
 from conf.schema import RESEARCH_NOTICE
 from conf.serve_options import Options, UsageError, help_text, parsed
 
 if TYPE_CHECKING:
     import socket
-
-INTERRUPTED, USAGE_ERROR = 130, 2
 
 
 def main(argv: list[str]) -> None:
@@ -33,8 +31,8 @@ def main(argv: list[str]) -> None:
         options = parsed(argv)
         place = bound(options.host, options.port)
     except (UsageError, PortError) as error:
-        _stop(error)
-    signal.signal(signal.SIGTERM, _interrupted)  # as Ctrl-C, while the model is loaded
+        stop(error)
+    signal.signal(signal.SIGTERM, as_ctrl_c)  # as Ctrl-C, while the model is loaded
     try:
         _serve(options, place)
     except KeyboardInterrupt:
@@ -61,16 +59,7 @@ def _serve(options: Options, place: socket.socket) -> None:
     try:
         serve(settings, place)
     except (DataError, ValueError, OSError) as error:
-        _stop(error)
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _stop(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
+        stop(error)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import math
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conf.evaluate_keys import HELP_WIDTH, UsageError, truth
+from conf.arguments import given_by, keys_text
+from conf.evaluate_keys import UsageError, truth
 from conf.output import short
 
 __all__ = ["FORMATS", "SUFFIXES", "TOLERANCE", "Options", "UsageError", "help_text", "parsed"]
@@ -65,7 +65,7 @@ def parsed(argv: list[str]) -> Options:
     Raises:
         UsageError: naming the argument and what to do.
     """
-    given = _split(argv)
+    given = given_by(argv, KEYS, "export.py", other_spellings={"quantize": "quantise"})
     for key in ("run", "format"):
         if key not in given:
             example = "run=RUN" if key == "run" else f"format={'|'.join(FORMATS)}"
@@ -91,31 +91,7 @@ def help_text(intro: str, notice: str) -> str:
     Args:
         intro: what the command does, with examples. ``notice``: last line.
     """
-    width = max(map(len, KEYS)) + 2
-    lines = []
-    for key, text in KEYS.items():
-        lines += textwrap.wrap(
-            text, HELP_WIDTH, initial_indent=f"  {key:<{width}}", subsequent_indent=" " * (width + 2)
-        )
-    return "\n".join([intro.strip(), "", *lines, "", notice])
-
-
-def _split(argv: list[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for text in argv:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"'{text}' is not of the form key=value. See: python export.py --help")
-        if key not in KEYS:
-            close = difflib.get_close_matches({"quantize": "quantise"}.get(key, key), list(KEYS), n=1)
-            meant = f" Did you mean '{close[0]}'?" if close else ""
-            raise UsageError(f"{text}: there is no key '{key}'.{meant} Available: {', '.join(KEYS)}.")
-        if key in given:
-            raise UsageError(f"{text}: {key} is given twice.")
-        if not value.strip():
-            raise UsageError(f"{text}: {key} has no value: {KEYS[key]}.")
-        given[key] = value
-    return given
+    return "\n".join([intro.strip(), "", *keys_text(KEYS), "", notice])
 
 
 def _format(text: str) -> str:

@@ -9,13 +9,13 @@ import difflib
 import glob
 import importlib.util
 import os
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from conf.evaluate_keys import HELP_WIDTH, UsageError, list_of, truth
+from conf.arguments import given_by, keys_text
+from conf.evaluate_keys import UsageError, list_of, truth
 from conf.heat_map_keys import METHODS, heat_maps_of
 from conf.output import short
 
@@ -86,7 +86,7 @@ def parsed(argv: list[str]) -> Options:
     Raises:
         UsageError: naming the argument and what to do.
     """
-    given = _split(argv)
+    given = given_by(argv, KEYS, "predict.py", lists=("run", "images", "format"))
     for key in ("run", "images"):
         if key not in given:
             raise UsageError(f"{key} is missing: {key}={key.upper()}. See: python predict.py --help")
@@ -118,40 +118,13 @@ def help_text(intro: str, notice: str) -> str:
     Args:
         intro: what the command does, with examples. ``notice``: last line.
     """
-    width = max(map(len, KEYS)) + 2
-    lines = []
-    for key, text in KEYS.items():
-        lines += textwrap.wrap(
-            text, HELP_WIDTH, initial_indent=f"  {key:<{width}}", subsequent_indent=" " * (width + 2)
-        )
     codes = "Exit code: 0 all images were read, 1 some could not be (the others are there), 2 mistake, 130 interrupted."
-    return "\n".join([intro.strip(), "", *lines, "", codes, notice])
+    return "\n".join([intro.strip(), "", *keys_text(KEYS), "", codes, notice])
 
 
 def is_pattern(text: str) -> bool:
     """Whether a name of images is a pattern and not the path of something that is there."""
     return glob.has_magic(text) and not os.path.lexists(text)
-
-
-def _split(argv: list[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for text in argv:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"'{text}' is not of the form key=value. See: python predict.py --help")
-        if key not in KEYS:
-            close = difflib.get_close_matches(key, list(KEYS), n=1) or [
-                name for name in KEYS if name.endswith(f".{key}")
-            ]
-            meant = f" Did you mean '{close[0]}'?" if close else ""
-            raise UsageError(f"{text}: there is no key '{key}'.{meant} See: python predict.py --help")
-        if key in given:
-            more = f" Several are listed in brackets: {key}=[A,B]." if key in ("run", "images", "format") else ""
-            raise UsageError(f"{text}: {key} is given twice.{more}")
-        if not value.strip():
-            raise UsageError(f"{text}: {key} has no value: {KEYS[key]}.")
-        given[key] = value
-    return given
 
 
 def _images(value: str) -> tuple[str, ...]:

@@ -5,13 +5,13 @@ Only the standard library is imported here, so a mistake costs a fraction of a s
 
 from __future__ import annotations
 
-import difflib
 import os
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from conf.arguments import given_by, keys_text
 from conf.evaluate_keys import HELP_WIDTH, UsageError, truth
 from conf.heat_map_keys import METHODS, heat_maps_of
 
@@ -71,7 +71,7 @@ def parsed(argv: list[str]) -> Options:
     Raises:
         UsageError: naming the argument and what to do.
     """
-    values = _split(argv)
+    values = {key: text.strip() for key, text in given_by(argv, KEYS, "serve.py").items()}
     if "run" not in values:
         raise UsageError("run is missing: run=RUN, the folder of a finished run. See: python serve.py --help")
     numbers = {key: _number(key, values[key]) for key in _RANGES if key in values}
@@ -85,24 +85,6 @@ def parsed(argv: list[str]) -> Options:
         heat_maps=heat_maps_of(values),
         **truths,
     )
-
-
-def _split(argv: list[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for text in argv:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"'{text}' is not of the form key=value. See: python serve.py --help")
-        if key not in KEYS:
-            close = difflib.get_close_matches(key, list(KEYS), n=1)
-            meant = f" Did you mean '{close[0]}'?" if close else ""
-            raise UsageError(f"{text}: there is no key '{key}'.{meant} See: python serve.py --help")
-        if key in values:
-            raise UsageError(f"{text}: {key} is given twice.")
-        if not value.strip():
-            raise UsageError(f"{text}: {key} has no value: {KEYS[key]}.")
-        values[key] = value.strip()
-    return values
 
 
 def _run(text: str) -> Path:
@@ -140,4 +122,4 @@ def help_text(intro: str, notice: str) -> str:
             text, HELP_WIDTH, initial_indent=f"  {key:<{width}}", subsequent_indent=" " * (width + 2)
         )
     after = "Uploads stay in memory: nothing is written to disk, and nothing but counts is printed."
-    return "\n".join([intro.strip(), "", *lines, "", after, notice])
+    return "\n".join([intro.strip(), "", *keys_text(KEYS), "", after, notice])

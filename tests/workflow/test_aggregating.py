@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from conf.predict_options import parsed as predict_options
 from ensemble import request_of
 from evaluation.predictions import read_predictions
 from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read
@@ -170,9 +171,11 @@ def test_the_commands_are_ones_that_exist(tmp_path: Path, monkeypatch: pytest.Mo
         change(fake_run(tmp_path / "m" / str(number), seed=seed) / "config.yaml", "model", "dropout", to=dropout)
     change(tmp_path / "m" / "2" / "metrics.json", "splits", "val", "auroc", "value", to=0.1)
     content = aggregated(tmp_path / "m", tmp_path / "out")
-    average, external, pair = (item["command"] for item in content["commands"])
+    average, use, external, pair = (item["command"] for item in content["commands"])
     assert average == "python ensemble.py 'runs=[m/0,m/1]'"
     assert len(request_of(["runs=[m/0,m/1]"]).runs) == 2
+    assert use.startswith("python predict.py run=m/") and use.endswith(" images=FOLDER")
+    assert predict_options(use.split()[2:-1] + ["images=m"]).runs[0].is_dir()
     assert external.startswith("python evaluate.py run=m/") and "task=lesions data.root=" in external
     assert pair == "python evaluate.py 'compare=[m/0,m/2]'"
 

@@ -231,8 +231,8 @@ def test_the_command_line_is_read() -> None:
     [
         ([], "runs is missing"),
         (["multirun/x"], "'multirun/x' is not of the form key=value"),
-        (["run=x"], r"there is no key 'run'\. Did you mean 'runs'\? Available: runs, output, rule, recall"),
-        (["runs=a", "runs=b"], r"runs is given twice.*runs=\[RUN,RUN\]"),
+        (["run=x"], r"there is no key 'run'\. Did you mean 'runs'\? See: python ensemble.py --help"),
+        (["runs=a", "runs=b"], r"runs is given twice.*runs=\[A,B\]"),
         (["runs="], "runs has no value"),
         (["runs=[a,b"], "only one bracket"),
         (["runs=a", "rule=best"], "rule=best: must be one of certified, crc, empirical, youden, fbeta, cost, fixed"),
