@@ -175,7 +175,7 @@ def test_the_commands_are_ones_that_exist(tmp_path: Path, monkeypatch: pytest.Mo
     assert average == "python ensemble.py 'runs=[m/0,m/1]'"
     assert len(request_of(["runs=[m/0,m/1]"]).runs) == 2
     assert use.startswith("python predict.py run=m/") and use.endswith(" images=FOLDER")
-    assert predict_options(use.split()[2:-1] + ["images=m"]).runs[0].is_dir()
+    assert predict_options([*use.split()[2:-1], "images=m"]).runs[0].is_dir()
     assert external.startswith("python evaluate.py run=m/") and "task=lesions data.root=" in external
     assert pair == "python evaluate.py 'compare=[m/0,m/2]'"
 
