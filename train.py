@@ -120,7 +120,7 @@ def _network(
     test(trainer, module, datamodule)
     clock.lap("score")
     write_run_record(settings, folder, prepared, module.network, title_of(settings, prepared), progress_of(settings))
-    clock.lap("input check")
+    clock.lap("input_check")
     assert kept.tuning.operating_point is not None
     metrics = judge(settings, folder, prepared, kept.tuning.operating_point, features, kept.calibration.calibrator)
     clock.lap("judge")

@@ -160,7 +160,7 @@ def test_run_record(finished: tuple[Path, str]) -> None:
     record = load(folder / "run.json")
     assert record["status"] == "finished"
     assert record["seeds"] == {"seed": 0, "split": 0}
-    assert set(record["durations"]) == {"data", "fit", "score", "judge"}  # type: ignore[call-overload]
+    assert set(record["durations"]) == {"data", "fit", "score", "input_check", "judge"}  # type: ignore[call-overload]
     assert record["packages"]["torch"] == torch.__version__.split("+")[0]  # type: ignore[index]
     assert record["split_sha256"] == load(folder / "data_card.json")["split_sha256"]
     assert record["best_epoch"] in (1, 2, 3)
