@@ -20,6 +20,8 @@ TINY = [
     "evaluation.bootstrap=100",
     "trainer.progress_bar=false",
 ]
+# Without the input check, which has tests of its own: a third of the time of so small a run.
+PLAIN = [*TINY, "evaluation.abstain=null"]
 
 
 @pytest.fixture(scope="session")

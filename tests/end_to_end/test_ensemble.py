@@ -11,7 +11,7 @@ import pandas as pd
 from datamodules.prepared import prepare
 from evaluation.predictions import read_predictions
 from tests.conftest import run_command, run_train
-from tests.end_to_end.conftest import TINY
+from tests.end_to_end.conftest import PLAIN
 from workflow.members import read_members
 from workflow.official_test import score_images
 
@@ -36,7 +36,7 @@ def assert_mean_of_folds_on_official_test(folder: Path, runs: list[Path]) -> Non
 
 
 def test_folds_become_one_model_on_the_official_test_part(home: Path) -> None:
-    done = run_train(*TINY, *FOLDS, "evaluation.tta=flip", "hydra.sweep.dir=multirun/folds", home=home)
+    done = run_train(*PLAIN, *FOLDS, "evaluation.tta=flip", "hydra.sweep.dir=multirun/folds", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "python ensemble.py runs=multirun/folds" in done.stdout
     assert "mean (sd over folds)" in done.stdout

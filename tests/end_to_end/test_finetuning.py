@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 
 from models.bundle import load_bundle
 from tests.conftest import run_train
-from tests.end_to_end.conftest import TINY
+from tests.end_to_end.conftest import PLAIN
 from tests.end_to_end.test_interruption_and_sweep import start
 
 EPOCHS, STOPPED_AFTER = 8, 4
-TINY_DATA = [item for item in TINY if not item.startswith(("model.", "trainer.max_epochs"))]
+TINY_DATA = [item for item in PLAIN if not item.startswith(("model.", "trainer.max_epochs"))]
 STAGED = [
     *TINY_DATA,
     "model=timm",

@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 
 from tests.conftest import ROOT, run_train
-from tests.end_to_end.conftest import TINY
+from tests.end_to_end.conftest import PLAIN
 
 
-def start(folder: Path, home: Path, *arguments: str, base: Sequence[str] = TINY) -> subprocess.Popen[str]:
+def start(folder: Path, home: Path, *arguments: str, base: Sequence[str] = PLAIN) -> subprocess.Popen[str]:
     """Start a run that Ctrl-C reaches, also where the test suite itself was started in the background with it ignored."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *base, *arguments, f"hydra.run.dir={folder}"],
@@ -135,7 +135,7 @@ def test_resume_refuses_other_data(home: Path) -> None:
 
 
 def test_multirun_gives_three_seeds_and_one_table(home: Path) -> None:
-    done = run_train("-m", *TINY, "trainer.max_epochs=1", "seed=0,1,2", "hydra.sweep.dir=multirun/seeds", home=home)
+    done = run_train("-m", *PLAIN, "trainer.max_epochs=1", "seed=0,1,2", "hydra.sweep.dir=multirun/seeds", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     folders = sorted(path for path in (home / "multirun" / "seeds").iterdir() if path.is_dir())
     assert [folder.name for folder in folders] == ["0", "1", "2"]
@@ -155,7 +155,7 @@ def test_multirun_gives_three_seeds_and_one_table(home: Path) -> None:
 
 def test_a_sweep_goes_on_when_one_run_fails_and_says_so(home: Path) -> None:
     sweep = "hydra.sweep.dir=multirun/failing"
-    done = run_train("-m", *TINY, "trainer.max_epochs=1", "data.per_class=99999,20", sweep, home=home)
+    done = run_train("-m", *PLAIN, "trainer.max_epochs=1", "data.per_class=99999,20", sweep, home=home)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "data.per_class=99999: class" in done.stdout

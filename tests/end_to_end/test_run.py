@@ -17,7 +17,7 @@ from evaluation.predictions import read_predictions
 from lightning_modules import ImageClassifier
 from models.bundle import load_bundle
 from tests.conftest import run_train
-from tests.end_to_end.conftest import TINY
+from tests.end_to_end.conftest import PLAIN, TINY
 
 LEFT = (
     "config.yaml",
@@ -168,7 +168,7 @@ def test_run_record(finished: tuple[Path, str]) -> None:
 
 def test_same_seed_same_predictions_to_the_bit_whatever_the_workers(finished: tuple[Path, str], home: Path) -> None:
     folder, _ = finished
-    done = run_train(*TINY, "hydra.run.dir=runs/again", "data.num_workers=1", home=home)
+    done = run_train(*PLAIN, "hydra.run.dir=runs/again", "data.num_workers=1", home=home)
     assert done.returncode == 0, done.stderr
     for part in ("val", "test"):
         name = f"predictions/{part}.csv"

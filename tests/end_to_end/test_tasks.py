@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_prepare, run_train
-from tests.end_to_end.conftest import TINY
+from tests.end_to_end.conftest import PLAIN
 
-SKIN = [*TINY, "trainer.max_epochs=1", "split.val_fraction=0.2"]
+SKIN = [*PLAIN, "trainer.max_epochs=1", "split.val_fraction=0.2"]
 
 
 @pytest.mark.parametrize(
