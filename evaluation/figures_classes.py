@@ -21,6 +21,7 @@ from evaluation.figures_style import (
     VERMILLION,
     WIDTH,
     add_axes,
+    name_beside,
     new_figure,
     write,
 )
@@ -68,7 +69,7 @@ def confusion_matrix(
     axes.set_xticks(middle, ticks, fontsize=SMALL_SIZE, parse_math=False)
     axes.set_yticks(middle, ticks, fontsize=SMALL_SIZE, parse_math=False)
     for place, name in zip(middle, [] if named else classes, strict=False):
-        _beside(axes, _wrapped(name), place)
+        name_beside(axes, _wrapped(name), place)
     axes.tick_params(length=0, pad=3, labelcolor=INK)
     return figure
 
@@ -166,23 +167,6 @@ def _cell(axes: Axes, place: tuple[int, int], count: int, share: float, size: fl
     write(axes, column + 0.5, height, f"{count:,}", size=size, color=ink, fontweight=bold, **centred)
     if percent and count:
         write(axes, column + 0.5, row + 0.72, f"{100 * share:.0f} %", size=SMALL_SIZE, **centred)
-
-
-def _beside(axes: Axes, name: str, row: float) -> None:
-    """A class name to the left of its number."""
-    axes.annotate(
-        name,
-        (0, row),
-        (-14, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=SMALL_SIZE,
-        linespacing=0.95,
-        color=INK,
-        parse_math=False,
-    )
 
 
 def _wrapped(name: str) -> str:

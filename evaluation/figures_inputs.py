@@ -18,6 +18,7 @@ from evaluation.figures_style import (
     VERMILLION,
     WIDTH,
     add_axes,
+    name_beside,
     new_figure,
     write,
 )
@@ -54,18 +55,7 @@ def input_strips(
     axes = add_axes(figure, _LEFT, 0.42, WIDTH - _LEFT - 0.12, _ROW * len(rows))
     for place, (name, entry, color) in enumerate(rows):
         _strip(axes, place, [float(value) for value in entry["strangeness"]], color)
-        axes.annotate(
-            name,
-            (0, place),
-            (-6, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=LABEL_SIZE,
-            color=INK,
-            parse_math=False,
-        )
+        name_beside(axes, name, place, points=6, size=LABEL_SIZE)
     axes.set_xscale("symlog", linthresh=10.0, linscale=1.6)
     values = [float(value) for _, entry, _ in rows for value in entry["strangeness"]]
     low, high = min(*values, -3.0), max(*values, threshold or 0.0, 4.0)

@@ -227,3 +227,24 @@ def _own_ids(body: str) -> str:
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in names else "", body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", body)
     return re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', body)
+
+
+def name_beside(axes: Axes, name: str, row: float, *, points: float = 14, size: float = SMALL_SIZE) -> None:
+    """A name to the left of the axes, at a row; it may have several lines.
+
+    Args:
+        points: between name and axes. ``size``: of the letters, in points.
+    """
+    axes.annotate(
+        name,
+        (0, row),
+        (-points, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=size,
+        linespacing=0.95,
+        color=INK,
+        parse_math=False,
+    )

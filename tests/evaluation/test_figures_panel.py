@@ -12,19 +12,16 @@ from PIL import Image
 
 from evaluation.figures_panel import PER_SHEET, contact_sheet, write_sheet
 from evaluation.figures_style import BLUE, VERMILLION
-from evaluation.panel import BORDERLINE, KINDS, NEGATIVE, POSITIVE, UNREADABLE, PanelFrame, PanelImage
+from evaluation.panel import BORDERLINE, KINDS, NEGATIVE, POSITIVE, UNREADABLE, PanelImage
+from tests.evaluation import panel_samples
 
-FRAME = PanelFrame(
+FRAME = replace(
+    panel_samples.FRAME,
     title="Films: simple_cnn",
-    positive="PNEUMONIA",
-    negative="NORMAL",
     threshold=0.5,
     statement="",
     borderline_from=0.4,
-    stricter=0.99,
     calibrated_at=0.5,
-    maps="heat map (Grad-CAM) of what speaks for PNEUMONIA",
-    target="PNEUMONIA",
     kinds=(POSITIVE,) * 30,
 )
 
