@@ -16,7 +16,10 @@ _OLD_NAMES = (("features.", "trunk."), ("head.1.", "head.hidden.0."), ("output."
 
 
 class SimpleCNN(BlockNetwork):
-    """[3x3 convolution - ReLU - 2x2 max-pooling] for each entry of ``filters``, flatten, dense - ReLU - dropout, output.
+    """[3x3 convolution - 2x2 max-pooling - ReLU] for each entry of ``filters``, flatten, dense - ReLU - dropout, output.
+
+    ReLU comes after the pooling, where it has a quarter of the values to go through: both are monotone, so maps and gradients
+    are those of ReLU before the pooling, as the source documents write it, to the bit.
 
     Convolutions are unpadded, so 128 x 128 grey with filters (32, 64) and 64 hidden units has 3,705,345 parameters. Its blocks
     are ``conv1``, ``conv2``, ..., ``head``; its features are the flattened maps of the last pooling.
@@ -48,7 +51,7 @@ class SimpleCNN(BlockNetwork):
         layers: list[nn.Module] = []
         side, width = image_size, channels
         for count in filters:
-            layers += [nn.Conv2d(width, count, kernel_size=3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(width, count, kernel_size=3), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
             side, width = (side - 2) // 2, count
         if side < 1:
             raise ValueError(

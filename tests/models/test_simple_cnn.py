@@ -18,17 +18,34 @@ def test_parameters_and_layers() -> None:
     kinds = [type(layer).__name__ for layer in model.modules() if not list(layer.children())]
     assert kinds == [
         "Conv2d",
-        "ReLU",
         "MaxPool2d",
+        "ReLU",
         "Conv2d",
-        "ReLU",
         "MaxPool2d",
+        "ReLU",
         "Flatten",
         "Linear",
         "ReLU",
         "Dropout",
         "Linear",
     ]
+
+
+def test_the_order_of_relu_and_pooling_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    model = SimpleCNN(image_size=32, dropout=0.0)
+    convolutions = [layer for layer in model.trunk if isinstance(layer, nn.Conv2d)]
+    as_written = [part for layer in convolutions for part in (layer, nn.ReLU(), nn.MaxPool2d(2))]
+    documented = nn.Sequential(*as_written, nn.Flatten())
+    images = torch.rand(8, 1, 32, 32)
+    found = []
+    for trunk in (model.trunk, documented):
+        model.zero_grad()
+        logits = model.classify(trunk(images))
+        nn.functional.softplus(logits).sum().backward()
+        found.append([logits.detach().clone(), *(part.grad.clone() for part in model.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("size", "channels", "outputs"), [(128, 1, 1), (64, 3, 7), (50, 1, 2)])
