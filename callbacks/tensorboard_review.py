@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,8 +23,9 @@ from evaluation import figures
 from evaluation.figures_calibration import reliability
 from evaluation.figures_sweep import threshold_sweep
 
-EVERY_EPOCH, EVERY = 20, 5
-"""Figures are drawn after each of the first 20 epochs, then after every 5th and the last; scalars and precision-recall always."""
+EVERY_EPOCH, EVERY, SHARE = 20, 5, 0.05
+"""Figures are drawn after each of the first 20 epochs, then after every 5th, but after the second epoch only while drawing has
+taken at most 5 % of the time since training began; and always after the last. Scalars and precision-recall are always logged."""
 
 
 class EpochLogger(TensorBoardLogger):
@@ -56,6 +58,7 @@ class TensorBoardReview(Callback):
 
     def __init__(self, outcome: Outcome, phantom: bool, grid: int = 24) -> None:
         self.outcome, self.phantom, self.grid = outcome, phantom, grid
+        self._began, self._drawing = time.perf_counter(), 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show training images as the network sees them."""
@@ -67,6 +70,7 @@ class TensorBoardReview(Callback):
         names = [datamodule.manifest.classes[index] for index in batch["target"][: self.grid].tolist()]
         title = self._title("training images after augmentation")
         self._writer(trainer).add_figure("train/augmented_images", contact_sheet(images, names, title), 0)
+        self._began, self._drawing = time.perf_counter(), 0.0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Curves of this epoch's validation scores."""
@@ -84,7 +88,8 @@ class TensorBoardReview(Callback):
         labels, scores = predictions.labels, predictions.scores
         writer, threshold = self._writer(trainer), float(pl_module.threshold)
         writer.add_pr_curve(f"{part}/precision_recall", labels, scores, epoch)
-        if part == "val" and not is_drawn(epoch, trainer.max_epochs):
+        now = time.perf_counter()
+        if part == "val" and not is_drawn(epoch, trainer.max_epochs, self._drawing / max(now - self._began, 1e-9)):
             return
         if 0 < labels.sum() < len(labels):
             names = (predictions.negative_class, predictions.positive_class)
@@ -97,6 +102,7 @@ class TensorBoardReview(Callback):
                 counts, predictions.classes, title=f"{part}, most probable class", phantom=self.phantom
             )
             writer.add_figure(f"{part}/confusion_matrix_of_classes", chart, epoch)
+        self._drawing += time.perf_counter() - now
 
     def _figures(
         self,
@@ -124,9 +130,17 @@ class TensorBoardReview(Callback):
         return trainer.logger.experiment
 
 
-def is_drawn(epoch: int, last: int | None) -> bool:
-    """Whether figures are drawn after this epoch (from 1); ``last``: the number of epochs that were asked for."""
-    return epoch <= EVERY_EPOCH or epoch % EVERY == 0 or epoch == last
+def is_drawn(epoch: int, last: int | None, share: float = 0.0) -> bool:
+    """Whether figures are drawn after this epoch.
+
+    Args:
+        epoch: its number, from 1.
+        last: the number of epochs that were asked for.
+        share: of the time since training began, how much was spent on drawing.
+    """
+    if epoch == last or epoch <= 2:
+        return True
+    return share <= SHARE and (epoch <= EVERY_EPOCH or epoch % EVERY == 0)
 
 
 def log_mistakes(

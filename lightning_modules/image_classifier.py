@@ -94,8 +94,9 @@ class ImageClassifier(LightningModule):
         self.register_buffer("calibration", torch.full((3,), float("nan"), dtype=torch.float64))
         cast(Any, self).register_load_state_dict_pre_hook(_without_calibration)
         self.train_auroc, self.val_auroc, self.test_auroc = (_auroc(len(classes)) for _ in range(3))
+        self.train_loss = _MeanLoss()
         if not self.binary:
-            self.val_balanced_accuracy = MulticlassAccuracy(len(classes), average="macro")
+            self.val_balanced_accuracy = MulticlassAccuracy(len(classes), average="macro", validate_args=False)
         self._rows: list[Tensor] = []
         self._scores: list[Tensor] = []
 
@@ -135,8 +136,11 @@ class ImageClassifier(LightningModule):
         loss: Tensor = self.loss(logits, aims)
         # Of a mixed image, the target that counts here is that of the image which was drawn.
         self.train_auroc.update(self._scored(logits.detach()), self._labels(targets))
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
-        self.log("train/auroc", self.train_auroc, on_step=False, on_epoch=True)
+        self.train_loss.update(loss.detach(), len(targets))
+        # Logging costs more than a small step, and is needed once: values of an epoch are computed after its last batch.
+        if self._trainer is None or self._trainer.is_last_batch:
+            self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+            self.log("train/auroc", self.train_auroc, on_step=False, on_epoch=True)
         return loss
 
     def on_fit_start(self) -> None:
@@ -247,5 +251,29 @@ class MacroAUROC(MulticlassAUROC):
         return per_class[judged].mean()
 
 
+class _MeanLoss(Metric):
+    """Mean of the batches' losses, weighted by their images; it stays on the device until the epoch is over."""
+
+    total: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, images: int) -> None:
+        """Add the mean loss of a batch of so many images."""
+        self.total += loss * images
+        self.images += images
+
+    def compute(self) -> Tensor:
+        """The mean over the images."""
+        return self.total / self.images
+
+
 def _auroc(classes: int) -> Metric:
-    return BinaryAUROC() if classes == 2 else MacroAUROC(classes, average="none")
+    # The checks of arguments look at values, for which a GPU would have to be waited for in every step.
+    if classes == 2:
+        return BinaryAUROC(validate_args=False)
+    return MacroAUROC(classes, average="none", validate_args=False)

@@ -94,6 +94,11 @@ def test_figures_become_rarer_but_the_last_epoch_has_them() -> None:
     assert not is_drawn(36, None)
 
 
+def test_drawing_never_takes_long_beside_short_epochs() -> None:
+    drawn = [epoch for epoch in range(1, 38) if is_drawn(epoch, 37, share=0.06)]
+    assert drawn == [1, 2, 37]
+
+
 def test_worst_mistakes_stand_beside_their_heat_maps(tmp_path: Path) -> None:
     logger = logger_of(tmp_path)
     mistakes = [Mistake(0, "i", "g", "B", "", 0.1, "false negative", "00.png", "")] * 3

@@ -105,6 +105,31 @@ def test_training_step_lowers_the_loss() -> None:
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images_and_logged_once(tmp_path: Path) -> None:
+    losses, logged = [], []
+
+    class Noting(ImageClassifier):
+        def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+            loss = super().training_step(batch, batch_idx)
+            losses.append((loss.item(), len(batch["target"])))
+            return loss
+
+        def log(self, name: str, value: object, **options: object) -> None:  # type: ignore[override]
+            logged.append(name)
+            super().log(name, value, **options)  # type: ignore[arg-type]
+
+    torch.manual_seed(0)
+    module = Noting(MODEL, ["A", "B"], ["B"], TRAINER)
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    loader = torch.utils.data.DataLoader([batch(6), batch(6), batch(3)], batch_size=None)  # type: ignore[arg-type,var-annotated]
+    trainer.fit(module, loader)
+    expected = sum(loss * images for loss, images in losses[3:]) / sum(images for _, images in losses[3:])
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(expected, rel=1e-6)
+    assert logged == ["train/loss", "train/auroc"] * 2
+
+
 def test_views_are_averaged_after_training_only() -> None:
     class State:
         fn = TrainerFn.FITTING
