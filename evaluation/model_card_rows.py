@@ -107,12 +107,17 @@ def data_rows(run: RunFiles) -> list[CardRow]:
         CardRow("Licence of the data", str(card["licence"] or ""), "data availability", "State the licence."),
         CardRow("Images and groups", _sizes(card), "sample size; participants; unit of analysis"),
         CardRow("Tested on", _tested(run), "sample size; unit of analysis"),
-        CardRow("Split", f"{split['method']}; seed {split['seed']}", "how data were assigned to partitions"),
+        CardRow("Split", _split(split), "how data were assigned to partitions"),
         CardRow("Label rule", _labels(card), "outcome definition", "How labels became classes."),
         CardRow("Left out", _left_out(card), "data preparation; handling of missing data"),
         CardRow("Class imbalance", _imbalance(card), "class imbalance"),
     ]
     return rows + asked
+
+
+def _split(split: dict[str, Any]) -> str:
+    """How parts were made; one's own file of parts has no seed."""
+    return str(split["method"]) + (f"; seed {split['seed']}" if split.get("seed") is not None else "")
 
 
 _REFERENCE: Final = "How the truth of an image was established, by whom, and how sure it is."

@@ -57,6 +57,18 @@ def test_a_leaky_run_is_stamped_everywhere(home: Path) -> None:
     assert "LEAKY" in json.loads((folder / "data_card.json").read_text(encoding="utf-8"))["split"]["method"]
 
 
+def test_a_run_on_ones_own_parts_has_its_report(home: Path, finished: tuple[Path, str]) -> None:
+    folder = home / "runs" / "own-parts"
+    parts = ["trainer.max_epochs=1", f"split.file={finished[0] / 'splits.csv'}"]
+    done = run_train(*PLAIN, *parts, f"hydra.run.dir={folder}", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    assert "seed" not in card["split"]
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert card["split"]["method"] in report
+    assert "seed None" not in report
+
+
 def test_a_correction_for_rare_classes_is_recorded_and_two_are_refused(home: Path) -> None:
     folder = home / "runs" / "weighted"
     arguments = ["task=ham10000", "data.phantom_images=400", "imbalance.class_weights=true"]
