@@ -3,10 +3,12 @@
 python prepare.py task=ham10000 data.root=PATH
 python prepare.py task=pneumonia data.download=publisher
 python prepare.py task=isic9 audit=true
+python prepare.py cache=list
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from conf.cli import checked_config, stop
+from conf.cache_options import help_text, parsed
+from conf.cli import checked_config, composed, stop
+from conf.evaluate_keys import UsageError
 from conf.output import short, write_json
 from conf.run_settings import in_words, plain_settings
 from conf.schema import RESEARCH_NOTICE
@@ -54,6 +58,7 @@ def prepare_data(settings: dict[str, Any], console: Console) -> PreparedData:
         for line in download_dataset(plan, Path(data["root"]), via=data["download"], progress=progress):
             console.print(line, markup=False)
     prepared = prepare(settings, progress)
+    _ = prepared.training_pixels  # with data.margin above 1 another array; decoded here, not by the first run
     card = data_card(prepared, task, in_words(settings["imbalance"]))
     console.print(f"\n[bold]{escape(card['title'])}[/bold]", highlight=False)
     console.print(f"in {short(prepared.root)}\n", markup=False, highlight=False)
@@ -104,8 +109,30 @@ def _about(card: dict[str, Any]) -> list[str]:
     return [*lines, *(f"note: {note}" for note in card["notes"])]
 
 
+def _cache(argv: list[str]) -> None:
+    """``cache=list``, ``verify`` and ``clean``; exits with 1 where something is damaged, with 2 where nothing could be done."""
+    if {"--help", "-h"} & set(argv):
+        print(help_text())
+        return
+    try:
+        options = parsed(argv)
+        prepared = options.prepared or Path(composed([]).data.prepared)
+        from workflow.cache_command import run
+
+        sys.exit(run(options, prepared))
+    except (UsageError, OSError) as error:
+        stop(error)
+    except KeyboardInterrupt:
+        print("\nstopped; what was removed can be made again")
+        sys.exit(INTERRUPTED)
+
+
 def main(argv: list[str]) -> None:
     """The command line; exits with 2 and one message where something is wrong."""
+    if any(text.startswith("cache=") for text in argv):
+        _cache(argv)
+        return
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     settings = plain_settings(checked_config(argv, "prepare.py"))
     from datamodules.errors import DataError  # numpy and pandas are loaded from here on, torch never
 

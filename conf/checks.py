@@ -100,6 +100,10 @@ def _data_problems(config: Config) -> list[tuple[str, Any, str]]:
         found.append(
             ("data.fraction", data.fraction, "null where data.per_class is given; both choose the training subset")
         )
+    if data.margin > 1.0 and config.augmentation.crop >= 1.0:
+        found.append(
+            ("data.margin", data.margin, "1 where augmentation.crop=1; or crop, for example augmentation.crop=0.7")
+        )
     if split.kind == "kfold" and split.fold >= split.folds:
         found.append(("split.fold", split.fold, f"below split.folds={split.folds} (folds are counted from 0)"))
     if split.file is not None and split.kind not in ("auto", "predefined"):

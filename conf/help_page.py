@@ -58,6 +58,8 @@ PREPARE_EXAMPLES = (
         "your own CSV",
         "python prepare.py task=table data.root=PATH table.path=file table.label=diagnosis table.group=patient",
     ),
+    ("what decoded images and stored features take (also cache=verify)", "python prepare.py cache=list"),
+    ("remove those longest not used, until 20 GB are left (also older=90d)", "python prepare.py cache=clean keep=20GB"),
 )
 PREVIEW_EXAMPLES = (
     (

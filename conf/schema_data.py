@@ -81,6 +81,14 @@ class DataConfig:
     )
     near_duplicates: bool = option(True, "find near-identical images and keep them in one group")
     batch_size: int = option(32, "images per training step", low=1)
+    cache: str = option(
+        "auto",
+        "where decoded images are kept: disk, ram (nothing is written) or off (decoded each time); auto: the first that fits",
+        choices=("auto", "disk", "ram", "off"),
+    )
+    margin: float = option(
+        1.0, "training images are kept this much wider than the network takes them, for crops", low=1.0, high=2.0
+    )
     num_workers: int | None = option(None, "loader processes; null chooses for this machine", low=0)
     phantom_images: int = option(900, "number of generated images", low=40)
     phantom_seed: int = option(0, "seed of the generated images", low=0)

@@ -17,6 +17,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from datamodules.cache_use import hold
+from datamodules.pixel_source import identity_of
+
 _VERSION = 1  # raised when the same facts would give another file
 _FILL = 0.95  # share of the free space that one file may take
 
@@ -83,7 +86,8 @@ class FeatureStore:
 
     @property
     def train(self) -> StoredFeatures:
-        """The training part."""
+        """The training part; the file counts as used from here on."""
+        hold(self.path)
         return StoredFeatures(self.path, self.train_rows, self.views, 0)
 
     @property
@@ -194,21 +198,9 @@ def feature_store(
     """
     if views < 1:
         raise ValueError(f"finetune.views={views}: stored features need at least 1 view; 0 means that none are stored")
-    digest = hashlib.sha256(json.dumps([_VERSION, facts, views, _identity(pixels)], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([_VERSION, facts, views, identity_of(pixels)], sort_keys=True).encode())
     for rows in (train_rows, val_rows):
         digest.update(f"{len(rows)} rows".encode())
         digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
     key = digest.hexdigest()
     return FeatureStore(folder / f"features-{key[:16]}.npy", key, views, train_rows, val_rows)
-
-
-def _identity(pixels: NDArray[np.uint8]) -> str:
-    """What tells these pixels from others: the key of their decoded cache, or their bytes."""
-    name = getattr(pixels, "filename", None)
-    try:
-        record = json.loads(Path(str(name)).with_suffix(".json").read_text(encoding="utf-8"))
-        if tuple(record["shape"]) == pixels.shape:
-            return str(record["key"])
-    except (OSError, ValueError, KeyError, TypeError):  # not of a decoded cache
-        pass
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + str(pixels.shape).encode()).hexdigest()

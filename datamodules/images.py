@@ -95,7 +95,7 @@ def inspect_image(path: Path, salt: bytes = b"") -> ImageFacts:
             than ``MIN_SIDE`` pixels on a side or more than ``MAX_PIXELS`` in all.
     """
     with _named(path):
-        content = _content(path)
+        content = read_content(path)
         sha256 = hashlib.sha256(content).hexdigest()
         if _is_dicom(content, path):
             header = _dicom_header(content)
@@ -163,7 +163,7 @@ def decoded(
     """
     called = Path(name or ("image" if isinstance(source, bytes) else source))
     with _named(called):
-        content = source if isinstance(source, bytes) else _content(source)
+        content = source if isinstance(source, bytes) else read_content(source)
         if not content:
             raise UnreadableImageError("the file is empty")
         if _is_dicom(content, called if isinstance(source, bytes) else source):
@@ -195,7 +195,12 @@ def _named(path: Path) -> Iterator[None]:
     raise UnreadableImageError(f"{path.name}: {reason}")
 
 
-def _content(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UnreadableImageError: if it is no file, is empty or too large, or the system cannot read it. The error does not name it.
+    """
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever

@@ -7,16 +7,17 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from datamodules.audit import audit_dataset
-from datamodules.cache import open_cache
+from datamodules.cache_dataset import LargerImages, dataset_pixels
+from datamodules.cache_use import alone
 from datamodules.errors import DataError
 from datamodules.fingerprints import small_images
 from datamodules.index import index_files, save_csv
@@ -43,13 +44,15 @@ class PreparedData:
         task_folder: below it, one for each way of labelling and grouping: manifest, splits, audit.
         listing: what the reader found; its root is the folder that paths are relative to.
         manifest, splits: see there.
-        pixels: decoded images, shape ``(n, size, size, channels)``, uint8, memory-mapped.
+        pixels: decoded images, shape ``(n, size, size, channels)``, uint8: memory-mapped, in memory, or with ``data.cache=off``
+            an object that decodes the rows it is asked for.
         audit: what :func:`datamodules.audit.audit_dataset` found.
         copies: every pair of identical or nearly identical files: ``kind``, ``similarity``, ``transform``, and of both files
             path, label and part.
         labels: for each class, how many rows each label of the data set brought.
         leak: for an image-level split, how many test images show a group that was trained on; else None.
         phantom: True for generated images.
+        larger: what training crops from where ``data.margin`` is above 1.
     """
 
     folder: Path
@@ -63,6 +66,12 @@ class PreparedData:
     labels: dict[str, dict[str, int]]
     leak: dict[str, Any] | None
     phantom: bool
+    larger: LargerImages | None = None
+
+    @cached_property
+    def training_pixels(self) -> NDArray[np.uint8]:
+        """What training reads: ``pixels``, or with ``data.margin`` above 1 larger images, for crops that need not enlarge."""
+        return self.pixels if self.larger is None else self.larger.opened()
 
     @property
     def root(self) -> Path:
@@ -94,14 +103,14 @@ def prepare(settings: dict[str, Any], progress: Progress = silent) -> PreparedDa
         raise ask_for_classes(listing.frame["label"], str(root))
     location = hashlib.sha256(str(listing.root.resolve()).encode()).hexdigest()[:8]
     folder = writable(home / f"{task['dataset']}{'-phantom' if is_phantom else ''}-{location}")
-    with FileLock(folder / "prepare.lock"):  # a second process waits, and then finds everything done
+    with alone(folder / "prepare.lock", "is preparing this data set"):  # and then everything is found done
         return _prepared_in(folder, listing, settings, progress, is_phantom)
 
 
 def _prepared_in(
     folder: Path, listing: Listing, settings: dict[str, Any], progress: Progress, is_phantom: bool
 ) -> PreparedData:
-    task, data, split, model = (settings[name] for name in ("task", "data", "split", "model"))
+    task, data, split = (settings[name] for name in ("task", "data", "split"))
     classes = tuple(task["classes"])
     policy = task["policies"].get(task["labels"], {"classes": {name: [name] for name in classes}, "column": "label"})
     frame, no_class, labels = apply_policy(listing.frame, policy["classes"], policy["column"], str(listing.root))
@@ -131,17 +140,7 @@ def _prepared_in(
     save_csv(manifest.frame, task_folder / "manifest.csv")
     everything = with_parts(listed, pairs, manifest, splits)
     audit = _audit(task_folder, everything, small, pairs, manifest, splits, task["group_name"])
-    size, channels = model["image_size"], model["channels"]
-    with progress(f"decoding to {size} x {size}", len(manifest)) as advance:
-        pixels = open_cache(
-            folder / "cache",
-            [listing.root / path for path in manifest.frame["path"]],
-            manifest.frame["sha256"].tolist(),
-            size=size,
-            channels=channels,
-            interpolation=model["interpolation"],
-            on_image=advance,
-        )
+    pixels, larger = dataset_pixels(folder / "cache", listing.root, manifest, settings, progress)
     leak = leak_of(manifest, splits, task["group_name"])
     return PreparedData(
         folder,
@@ -155,6 +154,7 @@ def _prepared_in(
         labels,
         leak,
         is_phantom,
+        larger,
     )
 
 

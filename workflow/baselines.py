@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from datamodules.hog import hog_features
 from datamodules.metadata import MetadataEncoder
+from datamodules.pixel_source import identity_of
 from datamodules.prepared import PreparedData
 from datamodules.thumbnails import thumbnails
 from evaluation.baselines import BASELINES, HELD, TITLES, BaselineInputs, baseline_scores
@@ -242,9 +243,7 @@ def _key(name: str, settings: dict[str, Any], prepared: PreparedData, features: 
     decides: list[Any] = [_VERSION, name, splits.sha256, manifest.sha256, settings["split"]["seed"]]
     decides += [list(manifest.classes), _positive(settings, prepared)]
     if name in ("thumbnail", "hog_svm"):
-        # The name of the pixel cache holds its key; without a file the content decides.
-        source = getattr(prepared.pixels, "filename", None)
-        decides += [list(prepared.pixels.shape), Path(source).name if source else _digest(prepared.pixels)]
+        decides += [list(prepared.pixels.shape), identity_of(prepared.pixels)]
     elif name == "metadata":
         columns = metadata_columns(prepared)
         decides += [columns, hashlib.sha256(manifest.frame[columns].to_csv(index=False).encode()).hexdigest()]

@@ -115,6 +115,7 @@ def datamodule_of(
         limit_train_batches=settings["trainer"]["limit_train_batches"],
         weighted_sampler=settings["imbalance"]["weighted_sampler"],
         metadata=metadata,
+        training_pixels=prepared.training_pixels,
     )
 
 

@@ -1,8 +1,7 @@
-"""Pixels are never stale, batches depend on (seed, epoch) only, and no row is lost or repeated."""
+"""The index is never stale, batches depend on (seed, epoch) only, and no row is lost or repeated."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import sys
@@ -16,14 +15,12 @@ from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
 from datamodules.batches import BatchSampler, CachedImages, equal_classes
-from datamodules.cache import cache_key, open_cache
-from datamodules.datamodule import workers_for_this_machine
-from datamodules.errors import UnreadableImageError
-from datamodules.images import DECODER_VERSION, inspect_image, read_image
 from datamodules.index import index_files
+from datamodules.machine import usable_cores, workers_for
 from datamodules.prepared import prepare
 from datamodules.thumbnails import thumbnails
-from tests.conftest import ROOT, composed_settings, write_image
+from tests.commands import ROOT
+from tests.conftest import composed_settings, write_image
 
 AUGMENT = {"rotate": 8.0, "translate": 0.04, "scale": 0.08, "brightness": 0.15, "contrast": 0.15}
 
@@ -34,71 +31,6 @@ def files(tmp_path: Path) -> list[Path]:
     for number, path in enumerate(paths):
         write_image(path, number)
     return paths
-
-
-def hashes(paths: list[Path]) -> list[str]:
-    return [inspect_image(path).sha256 for path in paths]
-
-
-def test_cache_holds_the_decoded_images(files: list[Path], tmp_path: Path) -> None:
-    counted: list[int] = []
-    pixels = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1, on_image=counted.append)
-    assert pixels.shape == (70, 16, 16, 1)
-    assert sum(counted) == 70
-    for row in (0, 33, 69):
-        assert (pixels[row] == read_image(files[row], 16, 1)).all()
-    again = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1, on_image=counted.append)
-    assert sum(counted) == 70, "the second time nothing is decoded"
-    assert (again == pixels).all()
-    assert not again.flags.writeable
-
-
-def test_a_changed_file_or_setting_is_another_cache(files: list[Path], tmp_path: Path) -> None:
-    before = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1).copy()
-    write_image(files[5], 999)
-    after = open_cache(tmp_path / "cache", files, hashes(files), size=16, channels=1)
-    assert (after[5] != before[5]).any()
-    assert (after[5] == read_image(files[5], 16, 1)).all()
-    keys = {
-        cache_key(["a", "b"], 16, 1),
-        cache_key(["b", "a"], 16, 1),
-        cache_key(["a", "b"], 17, 1),
-        cache_key(["a", "b"], 16, 3),
-        cache_key(["a", "b"], 16, 1, "bilinear"),
-        cache_key(["a", "b"], 16, 1, "bicubic"),
-    }
-    assert len(keys) == 6
-
-
-def test_caches_of_version_0_1_are_still_found() -> None:
-    """Area averaging is what was always done; its key must not change."""
-    head = f"decoder {DECODER_VERSION}, 16x16x1, squashed"
-    assert cache_key(["a", "b"], 16, 1) == hashlib.sha256(f"{head}\na\nb".encode()).hexdigest()
-    assert cache_key(["a", "b"], 16, 1, "area") == cache_key(["a", "b"], 16, 1)
-
-
-def test_each_interpolation_has_its_own_cache(files: list[Path], tmp_path: Path) -> None:
-    contents = hashes(files)
-    for interpolation in ("area", "bilinear", "bicubic"):
-        pixels = open_cache(tmp_path / "cache", files, contents, size=16, channels=1, interpolation=interpolation)
-        assert (pixels[7] == read_image(files[7], 16, 1, interpolation)).all()
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 3
-
-
-def test_an_interrupted_build_leaves_nothing(files: list[Path], tmp_path: Path) -> None:
-    contents = hashes(files)
-    files[40].write_bytes(b"broken")
-    with pytest.raises(UnreadableImageError, match=r"40\.jpeg"):
-        open_cache(tmp_path / "cache", files, contents, size=16, channels=1)
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_damaged_cache_is_built_again(files: list[Path], tmp_path: Path) -> None:
-    contents = hashes(files)
-    good = open_cache(tmp_path / "cache", files, contents, size=16, channels=1).copy()
-    path = next((tmp_path / "cache").glob("*.npy"))
-    path.write_bytes(path.read_bytes()[:-100])
-    assert (open_cache(tmp_path / "cache", files, contents, size=16, channels=1) == good).all()
 
 
 def test_the_index_is_remembered_and_sees_changes(files: list[Path], tmp_path: Path) -> None:
@@ -205,7 +137,7 @@ def test_thumbnails_are_area_averages() -> None:
 
 
 def test_workers_are_few_on_small_machines() -> None:
-    assert workers_for_this_machine() in range(9)
+    assert workers_for(usable_cores()) in range(9)
 
 
 def tiny_settings(chest_xray: Path, tmp_path: Path, *more: str) -> dict[str, Any]:
