@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
@@ -17,6 +18,9 @@ log = logging.getLogger("firstread")
 
 class EpochLine(Callback):
     """Measures images per second and the share of time spent waiting for data, and prints one line an epoch.
+
+    Waiting is the time from the end of a step until the next batch is there, on the device. A GPU is not asked to finish its
+    work for that: it has waited if it had nothing left to do when the batch came.
 
     Args:
         progress_bar: show a bar as well, where the output is a terminal.
@@ -31,6 +35,7 @@ class EpochLine(Callback):
         self._bar: tqdm[Any] | None = None
         self._images = 0
         self._started = self._waited = self._batch_ended = self._ended = 0.0
+        self._work_given: Any = None  # an event of the GPU behind the last step
 
     @property
     def images_per_second(self) -> float | None:
@@ -42,6 +47,7 @@ class EpochLine(Callback):
         """Start the clock and the bar."""
         self._started = self._batch_ended = time.perf_counter()
         self._images, self._waited = 0, 0.0
+        self._work_given = torch.cuda.Event() if pl_module.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         total = len(datamodule.splits.rows("train"))
         title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -50,7 +56,8 @@ class EpochLine(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The time since the last batch was spent on getting this one."""
-        self._waited += time.perf_counter() - self._batch_ended
+        if self._work_given is None or self._work_given.query():
+            self._waited += time.perf_counter() - self._batch_ended
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,6 +67,8 @@ class EpochLine(Callback):
         self._images += count
         if self._bar is not None:
             self._bar.update(count)
+        if self._work_given is not None:
+            self._work_given.record(torch.cuda.current_stream())
         self._batch_ended = self._ended = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

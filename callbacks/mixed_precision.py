@@ -101,6 +101,9 @@ class MixedPrecision(Callback):
         if pl_module.device.type == "cuda" and self.choice.value != "32-true":
             torch.set_float32_matmul_precision("high")
         log.info("precision %s: %s; validation and test always in float32", self.choice.value, self.choice.reason)
+        machine = getattr(trainer.datamodule, "machine", None)  # type: ignore[attr-defined]
+        if machine is not None:
+            log.info(machine.line)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A falling loss scale shows overflowing gradients long before the loss does."""

@@ -30,5 +30,5 @@ class SeedEachStep(Callback):
         state = np.random.SeedSequence([self.seed, trainer.current_epoch, batch_idx]).generate_state(1, dtype=np.uint64)
         seed = int(state[0] >> np.uint64(1))
         torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)

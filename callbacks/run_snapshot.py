@@ -65,6 +65,10 @@ class RunSnapshot(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The record exists before the first step, so that an interrupted run has one too."""
         self.record["parameters"] = sum(parameter.numel() for parameter in pl_module.parameters())
+        machine = getattr(trainer.datamodule, "machine", None)  # type: ignore[attr-defined]
+        if machine is not None:
+            self.record["machine"] = machine.facts
+            self.record["hardware"]["threads"] = torch.get_num_threads()
         self.write()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

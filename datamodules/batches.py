@@ -123,6 +123,7 @@ class CachedImages(Dataset[dict[str, torch.Tensor]]):
         augmentation: applied to the images of a batch, or None.
         metadata: what the head sees beside the image, shape ``(n, m)``, float32, or None.
         features: stored features, for plans that name a view.
+        size: height and width that the augmentation gives the images; None: they keep theirs.
     """
 
     def __init__(
@@ -133,7 +134,9 @@ class CachedImages(Dataset[dict[str, torch.Tensor]]):
         *,
         metadata: NDArray[np.float32] | None = None,
         features: StoredFeatures | None = None,
+        size: int | None = None,
     ) -> None:
+        self.size = size
         self.pixels, self.targets, self.metadata, self.features = pixels, targets, metadata, features
         self.augmentation = augmentation if augmentation is not None and augmentation.active else None
 
@@ -159,4 +162,4 @@ class CachedImages(Dataset[dict[str, torch.Tensor]]):
 
     def _images(self, plan: BatchPlan) -> NDArray[np.uint8]:
         images = np.ascontiguousarray(self.pixels[plan.rows])
-        return images if self.augmentation is None else self.augmentation(images, plan.seed)
+        return images if self.augmentation is None else self.augmentation(images, plan.seed, self.size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +20,13 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import Augmentation
 from datamodules.batches import BatchPlan, BatchSampler, CachedImages, equal_classes
 from datamodules.features import FeatureStore, feature_store
+from datamodules.machine import plan_machine
 from datamodules.manifest import Manifest
+from datamodules.pixel_source import identity_of
+from datamodules.prefetch import AheadLoader
 from datamodules.splits import Splits
 
 Batches = DataLoader[dict[str, torch.Tensor]]
-
-
-def workers_for_this_machine() -> int:
-    """0 on small machines, where a loader process would take a core from the training step; else one core in four, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if cores <= 4 else min(8, cores // 4)
 
 
 def _place() -> tuple[int, int]:
@@ -54,12 +50,14 @@ class ImageDataModule(LightningDataModule):
         limit_train_batches: use only this many training batches an epoch.
         weighted_sampler: draw every class equally often.
         metadata: numbers that the head sees beside the image, one row for each of the manifest, shape ``(n, m)``, float32.
+        training_pixels: the same images stored larger, ``(n, s, s, channels)``, out of which training crops; None: ``pixels``.
 
     Attributes:
         first_epoch: number (from 0) of the epoch that training starts with; to be set before a resumed fit.
+        machine: how the step and the loader share the cores; Lightning applies it when it sets this module up.
 
     Raises:
-        ValueError: if there is not one row of metadata for each image.
+        ValueError: if there is not one row of metadata or one larger image for each image.
     """
 
     def __init__(
@@ -75,22 +73,36 @@ class ImageDataModule(LightningDataModule):
         limit_train_batches: int | None = None,
         weighted_sampler: bool = False,
         metadata: NDArray[np.float32] | None = None,
+        training_pixels: NDArray[np.uint8] | None = None,
     ) -> None:
         super().__init__()
         if metadata is not None and (metadata.ndim != 2 or len(metadata) != len(manifest)):
             raise ValueError(
                 f"metadata has the shape {metadata.shape}, but there are {len(manifest):,} images. Encode the whole manifest."
             )
+        larger = pixels if training_pixels is None else training_pixels
+        if len(larger) != len(pixels) or larger.shape[3] != pixels.shape[3]:
+            raise ValueError(
+                f"training_pixels has the shape {larger.shape}, pixels {pixels.shape}. Decode both from the same manifest."
+            )
         self.manifest, self.splits, self.pixels = manifest, splits, pixels
+        self.training_pixels = larger
+        # Height and width that the crop of the augmentation leaves; None where training reads the plain images.
+        self._crop_to = None if larger.shape == pixels.shape else int(pixels.shape[1])
         self.metadata = None if metadata is None else np.ascontiguousarray(metadata, dtype=np.float32)
         self.augmentation, self._augmentation_settings = Augmentation(augmentation), dict(augmentation)
         self.batch_size, self.seed = batch_size, seed
-        self.num_workers = workers_for_this_machine() if num_workers is None else num_workers
+        self.machine = plan_machine(num_workers)
+        self.num_workers = self.machine.workers
         self.limit_train_batches = limit_train_batches
         self.weighted_sampler = weighted_sampler
         self.first_epoch = 0
         self._store: FeatureStore | None = None
         self._feature_epochs = 0
+
+    def setup(self, stage: str | None = None) -> None:
+        """Called by Lightning before each fit, validation and test."""
+        self.machine.apply()
 
     @property
     def batches_per_epoch(self) -> int:
@@ -137,6 +149,8 @@ class ImageDataModule(LightningDataModule):
             )
             facts |= {"augmentation": settings, "code": hashlib.sha256(code.encode()).hexdigest()}
             facts |= {"seed": self.seed, "batch": batch_size}
+            if self._crop_to is not None:
+                facts["training_pixels"] = identity_of(self.training_pixels)
         views = views if self.augmentation.active else min(views, 1)
         return feature_store(folder, facts, self.pixels, self.splits.rows("train"), self.splits.rows("val"), views)
 
@@ -146,7 +160,7 @@ class ImageDataModule(LightningDataModule):
         Yields:
             uint8 ``(b, channels, height, width)``. The augmentation depends on (seed, view, number of the batch) alone.
         """
-        changed = CachedImages(self.pixels, self.manifest.targets, self.augmentation)
+        changed = CachedImages(self.training_pixels, self.manifest.targets, self.augmentation, size=self._crop_to)
         plain = CachedImages(self.pixels, self.manifest.targets)
         training = [
             plan
@@ -155,7 +169,7 @@ class ImageDataModule(LightningDataModule):
         ]
         validation = _in_batches(store.val_rows, batch_size, np.random.default_rng(0))
         for dataset, plans in ((changed, training), (plain, validation)):
-            for batch in DataLoader(dataset, sampler=plans, batch_size=None, num_workers=self.num_workers):
+            for batch in self._loader(dataset, plans, persistent=False):
                 yield batch["image"]
 
     def train_dataloader(self) -> Batches:
@@ -168,7 +182,12 @@ class ImageDataModule(LightningDataModule):
         features = None if store is None else store.train
         return self._loader(
             CachedImages(
-                self.pixels, self.manifest.targets, self.augmentation, metadata=self.metadata, features=features
+                self.training_pixels,
+                self.manifest.targets,
+                self.augmentation,
+                metadata=self.metadata,
+                features=features,
+                size=self._crop_to,
             ),
             sampler,
         )
@@ -203,13 +222,17 @@ class ImageDataModule(LightningDataModule):
             CachedImages(self.pixels, self.manifest.targets, metadata=self.metadata, features=features), sampler
         )
 
-    def _loader(self, dataset: CachedImages, sampler: BatchSampler) -> Batches:
-        return DataLoader(
+    def _loader(
+        self, dataset: CachedImages, plans: BatchSampler | list[BatchPlan], *, persistent: bool = True
+    ) -> Batches:
+        kind = AheadLoader if self.machine.ahead else DataLoader
+        return kind(
             dataset,
-            sampler=sampler,
+            sampler=plans,
             batch_size=None,  # the sampler already plans whole batches
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=persistent and self.num_workers > 0,
+            # Lightning then copies to a GPU without waiting; it asks torch for that itself.
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -59,6 +59,7 @@ def prepare_run(
 ) -> tuple[ImageClassifier, Trainer, RunCallbacks]:
     """The seeded module and its Trainer; writes config.yaml and the start of run.json."""
     tune_machine()
+    datamodule.machine.apply()
     quiet_libraries()
     precision = choose_precision(settings["trainer"]["precision"], settings["trainer"]["accelerator"])
     module, notes = build_module(settings, prepared, datamodule, fresh=not resumed)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from conf.schema import AugmentationConfig
 from datamodules.augmentation import Augmentation
 from datamodules.batches import BatchSampler, CachedImages
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 PRESETS = sorted((ROOT / "conf" / "augmentation").glob("*.yaml"))
 XRAY = {"rotate": 8.0, "translate": 0.04, "scale": 0.08, "brightness": 0.15, "contrast": 0.15}
