@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test units commands lint
+.PHONY: help demo test units commands lint bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -38,3 +38,7 @@ lint: $(VENV)/dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# More of it: make bench BENCH="--keras-python /opt/tf/bin/python --auroc"
+bench: $(VENV)/runtime ## measure training speed beside the network alone and beside plain scripts
+	$(BIN)/python -m benchmarks.speed $(BENCH)

@@ -15,6 +15,7 @@ from datamodules.images import Decoded, decoded
 from datamodules.pixels import resized
 
 LAYOUT_SIDE: Final = 16  # pixels of the tiny picture that tells where is what
+_QUANTILES: Final = np.linspace(0.02, 0.98, 13)
 _LEVELS: Final = 6  # scales at which fine structure is measured
 _LEAST: Final = 0.1  # grey levels; below, structure is rounding
 _SCALE: Final = 20.0  # of the logarithms, so that all numbers of a texture are about as large
@@ -93,7 +94,11 @@ def file_facts(found: Decoded) -> dict[str, float]:
 
 def chroma_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean over the pixels of the largest minus the smallest channel, 0 (grey) to 255, of each picture ``(n, h, w, 3)``."""
-    return np.array([(picture.max(axis=2) - picture.min(axis=2)).mean() for picture in pixels])
+    # Channel by channel: a reduction over the last axis would take ten times as long.
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    most = np.maximum(np.maximum(red, green), blue)
+    least = np.minimum(np.minimum(red, green), blue)
+    return np.array([difference.mean() for difference in most - least])
 
 
 def contrast_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -119,12 +124,35 @@ def described(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(picture.mean(axis=2, dtype=np.float32))
+    """Mean over the channels; a reduction over the last axis would take ten times as long."""
+    return _sum_of_channels(picture).astype(np.float32) / np.float32(picture.shape[2])
+
+
+def _sum_of_channels(picture: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    total = picture[..., 0].astype(np.uint16)
+    for channel in range(1, picture.shape[2]):
+        total += picture[..., channel]
+    return total
+
+
+def _quantiles(picture: NDArray[np.uint8]) -> list[float]:
+    """Thirteen quantiles of the grey levels, as :func:`numpy.quantile` gives them, read off a histogram instead of sorted."""
+    channels = picture.shape[2]
+    up_to = np.cumsum(np.bincount(_sum_of_channels(picture).ravel(), minlength=255 * channels + 1))
+    place = _QUANTILES * (up_to[-1] - 1)
+    below = np.floor(place)
+    beside = np.stack([below, np.minimum(below + 1, up_to[-1] - 1)])
+    # The k-th smallest of the pixels, from 0, is the first level that more than k pixels reach.
+    low, high = np.searchsorted(up_to, beside, side="right").astype(np.float32) / np.float32(channels)
+    share, step = place - below, high - low
+    # From the nearer side, as numpy does, so that rounding is the same.
+    found: list[float] = np.where(share >= 0.5, high - step * (1.0 - share), low + step * share).tolist()
+    return found
 
 
 def _texture(picture: NDArray[np.uint8]) -> list[float]:
     grey = _grey(picture)
-    found: list[float] = np.quantile(grey, np.linspace(0.02, 0.98, 13)).tolist()
+    found = _quantiles(picture)
     level: NDArray[Any] = grey
     for _ in range(_LEVELS):
         height, width = level.shape

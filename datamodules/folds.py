@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from datamodules.errors import DataError
 
@@ -23,6 +22,8 @@ def grouped_folds(strata: pd.Series, groups: pd.Series, count: int, seed: int) -
     """
     if groups.nunique() > _QUICK:
         return _dealt(strata, groups, count, seed)
+    from sklearn.model_selection import StratifiedGroupKFold  # seconds to load, and most runs find their split made
+
     fold = np.empty(len(strata), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     for number, (_, held) in enumerate(splitter.split(np.zeros(len(strata)), strata, groups)):

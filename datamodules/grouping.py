@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 
 def united_groups(*keys: Sequence[str], pairs: NDArray[np.int64] | None = None) -> list[str]:
@@ -38,6 +36,9 @@ def united_groups(*keys: Sequence[str], pairs: NDArray[np.int64] | None = None) 
     if pairs is not None and len(pairs):
         rows.append(pairs[:, 0])
         columns.append(pairs[:, 1])
+    from scipy.sparse import coo_matrix  # here, so that a mistake in the data set's name is reported sooner
+    from scipy.sparse.csgraph import connected_components
+
     row, column = np.concatenate(rows), np.concatenate(columns)
     graph = coo_matrix((np.ones(len(row), dtype=np.int8), (row, column)), shape=(offset, offset))
     _, component = connected_components(graph, directed=False)

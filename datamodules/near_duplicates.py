@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.fft import dctn, idctn
-from scipy.ndimage import uniform_filter
 
 from datamodules.fingerprints import SIDE
 
@@ -131,6 +129,8 @@ def _centre(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _even(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Weighted pictures divided by their contrast in a window of 9 x 9 pixels, of mean 0 and unit length."""
+    from scipy.ndimage import uniform_filter  # scipy is loaded where pictures are compared, which most runs find done
+
     weighted = _weighted(pictures, _EVEN)
     power = weighted**2
     nearby = uniform_filter(power, size=(0, 9, 9), mode="reflect") + 0.04 * power.mean(axis=(1, 2), keepdims=True)
@@ -140,6 +140,8 @@ def _even(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _weighted(pictures: NDArray[np.uint8], frequencies: int) -> NDArray[np.float32]:
     """Weighted pictures, back in pixels, shape ``(n, 32, 32)``."""
+    from scipy.fft import idctn
+
     spectra = np.zeros((len(pictures), SIDE, SIDE), dtype=np.float32)
     spectra[:, :frequencies, :frequencies] = _spectra(pictures, frequencies)
     weighted: NDArray[np.float32] = idctn(spectra, norm="ortho", axes=(1, 2))
@@ -147,6 +149,8 @@ def _weighted(pictures: NDArray[np.uint8], frequencies: int) -> NDArray[np.float
 
 
 def _spectra(pictures: NDArray[np.uint8], frequencies: int) -> NDArray[np.float32]:
+    from scipy.fft import dctn
+
     number = np.arange(frequencies, dtype=np.float32)
     weight = np.hypot(number[:, None], number[None, :])  # 0 at the mean brightness
     spectra = dctn(pictures.astype(np.float32), norm="ortho", axes=(1, 2))[:, :frequencies, :frequencies]

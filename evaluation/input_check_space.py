@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -99,8 +100,7 @@ class Cloud:
 
     def distances(self, values: Floats) -> Doubles:
         """Mean Euclidean distance of each of ``(n, f)`` to its ten nearest training images, shape ``(n,)``."""
-        reference = self.reference.astype(np.float32)
-        lengths = (reference**2).sum(axis=1)
+        reference, lengths = self._unpacked
         nearest = min(NEIGHBOURS, len(reference))
         found = np.empty(len(values))
         for start in range(0, len(values), _AT_ONCE):
@@ -109,6 +109,12 @@ class Cloud:
             closest = np.partition(squares, nearest - 1, axis=1)[:, :nearest]
             found[start : start + _AT_ONCE] = np.sqrt(closest.astype(np.float64)).mean(axis=1)
         return found
+
+    @cached_property
+    def _unpacked(self) -> tuple[Floats, Floats]:
+        """The reference in float32 and its squared lengths; a prediction asks for them with every batch."""
+        reference = self.reference.astype(np.float32)
+        return reference, (reference**2).sum(axis=1)
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -147,7 +153,13 @@ def _narrow(embeddings: Floats) -> Floats:
     width = values.shape[1]
     if width <= WIDEST:
         return values
-    random = np.random.default_rng(width)  # the same sums at training and ever after
-    order, signs = random.permutation(width), random.choice(np.array([-1.0, 1.0], dtype=np.float32), width)
+    order, signs = _shuffled(width)
     starts = np.linspace(0, width, BUCKETS, endpoint=False).astype(np.int64)
     return np.asarray(np.add.reduceat((values * signs)[:, order], starts, axis=1), dtype=np.float32)
+
+
+@cache
+def _shuffled(width: int) -> tuple[NDArray[np.int64], Floats]:
+    """Order and signs of the sums of :func:`_narrow`: the same at training and ever after."""
+    random = np.random.default_rng(width)
+    return random.permutation(width), random.choice(np.array([-1.0, 1.0], dtype=np.float32), width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,10 +64,7 @@ def aggregate_runs(
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if is_external(sources):
-        if any(given is not None for given in (bootstrap, confidence, interval)):
-            raise ValueError(
-                "aggregate: of external tests the figures are read as they are; leave bootstrap, confidence and interval."
-            )
+        _require_as_they_are(bootstrap, confidence, interval)
         return matrix_of(sources, command=command, output=output)
     found = find(sources)
     members, left_out = read(found)
@@ -90,15 +87,7 @@ def aggregate_runs(
         "left_out": left_out,
     }
     rows = [_configuration(number, *of, members, how) for number, of in enumerate(zip(settings, pools, strict=True))]
-    by = "macro AUROC" if "macro AUROC" in figures else "AUROC"
-    best = best_of(
-        [setting.name for setting in settings],
-        [row["val"][by] for row in rows],
-        [own["val"].drawn for own in pools],
-        by,
-        _KEYS[by],
-        how.confidence,
-    )
+    best = _best(settings, rows, pools, "macro AUROC" if "macro AUROC" in figures else "AUROC", how)
     content |= {"configurations": rows, "best": best, "headline": headline_of(rows, best)}
     content["commands"] = commands_of(content, settings, members, found)
     content["worries"] = worries_of(content, members)
@@ -108,6 +97,31 @@ def aggregate_runs(
         write_whole(folder / "aggregate.csv", table_of(content).to_csv(index=False, lineterminator="\n").encode())
         write_aggregate_page(folder)
     return content, output
+
+
+def _require_as_they_are(*given: float | str | None) -> None:
+    if any(value is not None for value in given):
+        raise ValueError(
+            "aggregate: of external tests the figures are read as they are; leave bootstrap, confidence and interval."
+        )
+
+
+def _best(
+    settings: Sequence[Configuration],
+    rows: Sequence[Mapping[str, Any]],
+    pools: Sequence[Mapping[str, Pooled]],
+    by: str,
+    how: Resampling,
+) -> dict[str, Any]:
+    """The configuration with the highest figure ``by`` on validation."""
+    return best_of(
+        [setting.name for setting in settings],
+        [row["val"][by] for row in rows],
+        [own["val"].drawn for own in pools],
+        by,
+        _KEYS[by],
+        how.confidence,
+    )
 
 
 def _resampling(first: Member, bootstrap: int | None, confidence: float | None, interval: str | None) -> Resampling:

@@ -80,18 +80,8 @@ def judge_given(
     reading |= {"positive_name": positive_name, "negative_name": negative_name}
     given = read_foreign(path, **reading)
     reading["group_name"] = group_name = given.group_name
-    val, test, notes, subgroups = given.validation, given.predictions, list(given.notes), given.subgroups
-    cut = calibration_share is not None and validation is None
-    if validation is not None:
-        val, more = _second(validation, given, reading)
-        notes += more.notes
-        subgroups = [name for name in subgroups if name in more.subgroups]
-    elif cut:
-        val, test = _cut(given, float(calibration_share or 0.0), int(how["seed"]), group_name)
-        notes.append(_cut_note(val, test, group_name))
+    val, test, subgroups, notes = _parts(given, validation, reading, calibration_share, int(how["seed"]))
     point = _point(val, test, rule, group_name)
-    if val is not None and not cut:
-        notes.append(_SELECTION)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem) or "predictions"
     metrics = evaluate_run(
         val,
@@ -108,7 +98,6 @@ def judge_given(
         beta=rule.get("beta", ThresholdConfig().beta),
         **how,
     )
-    notes += _limits(metrics)
     facts = {
         "kind": "predictions of another tool",
         "seeds": {"resamples": how["seed"]},
@@ -120,8 +109,23 @@ def judge_given(
         if val is not None:
             write_whole(folder / "splits.csv", _splits(parts).to_csv(index=False, lineterminator="\n").encode())
         record = light_record(metrics["title"], command, begun, **facts)
-        metrics = write_record(folder, metrics, point, record, parts, notes)
+        metrics = write_record(folder, metrics, point, record, parts, [*notes, *_limits(metrics)])
     return metrics, output
+
+
+def _parts(
+    given: ForeignPredictions, validation: Path | None, reading: Mapping[str, Any], share: float | None, seed: int
+) -> tuple[Predictions | None, Predictions, list[str], list[Worry]]:
+    """The validation part (of the file, of a second one, or cut off), the rest, the subgroups of both, and what to note."""
+    val, test, notes, subgroups = given.validation, given.predictions, list(given.notes), list(given.subgroups)
+    if validation is not None:
+        val, more = _second(validation, given, reading)
+        notes += more.notes
+        subgroups = [name for name in subgroups if name in more.subgroups]
+    elif share is not None:
+        val, test = _cut(given, share, seed, given.group_name)
+        return val, test, subgroups, [*notes, _cut_note(val, test, given.group_name)]
+    return val, test, subgroups, notes if val is None else [*notes, _SELECTION]
 
 
 def _source(path: Path, validation: Path | None, share: float | None) -> dict[str, Any]:

@@ -8,14 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conf.output import short
-from evaluation.borderline import borderline_of
-from evaluation.ensembles import mean_predictions
-from evaluation.recalibration import fit_calibrator
-from evaluation.threshold import choose_operating_point
-from workflow.ensembles import title_of
-from workflow.members import kind_of, read_members
 from workflow.predictor import Predictor, load_predictor
-from workflow.threshold_rules import threshold_rule
 
 
 def predictor_of(sources: Sequence[Path], *, trust: bool = False) -> Predictor:
@@ -29,6 +22,15 @@ def predictor_of(sources: Sequence[Path], *, trust: bool = False) -> Predictor:
     """
     if len(sources) == 1:
         return load_predictor(sources[0], trust=trust)
+    # Loaded only for several runs: reports come with them, and matplotlib with those.
+    from evaluation.borderline import borderline_of
+    from evaluation.ensembles import mean_predictions
+    from evaluation.recalibration import fit_calibrator
+    from evaluation.threshold import choose_operating_point
+    from workflow.ensembles import title_of
+    from workflow.members import kind_of, read_members
+    from workflow.threshold_rules import threshold_rule
+
     for source in sources:
         if not (source / "config.yaml").is_file():
             raise ValueError(

@@ -15,6 +15,8 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
+
 from conf.output import short, write_json
 from conf.predict_options import DEFAULT_OUTPUT, Options
 from datamodules.appearance import Looked
@@ -27,6 +29,7 @@ from workflow.prediction_files import write_answers, write_groups
 from workflow.prediction_groups import GroupAnswer, Groups
 from workflow.prediction_inputs import Inputs
 from workflow.prediction_journal import RECORD, Journal, held, require_open
+from workflow.prediction_memory import keep_freed_memory
 from workflow.prediction_rows import Columns
 from workflow.predictor import Predictor
 
@@ -163,6 +166,8 @@ def require_heat_maps(predictor: Predictor, inputs: Inputs, options: Options) ->
 
 def answer_all(predictor: Predictor, inputs: Inputs, journal: Journal, options: Options, progress: Progress) -> None:
     """Append the answers that the journal lacks, chunk by chunk, in order."""
+    keep_freed_memory()
+    cv2.setNumThreads(0)  # images are decoded side by side already
     starts = range(journal.done, len(inputs), options.batch_size)
     with progress("predicting", len(inputs) - journal.done) as advance:
         for start, images in _decoded(predictor, inputs, starts, options):

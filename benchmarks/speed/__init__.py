@@ -1,0 +1,1 @@
+"""Training speed of firstread beside the network alone and beside what a user would write: ``python -m benchmarks.speed``."""
