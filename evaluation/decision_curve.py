@@ -105,9 +105,8 @@ def decision_curve_of(
         "target": None,
     }
     if prevalence is not None:
-        origin = calibrator.prevalence if acting is not None and calibrator is not None else None
-        usable = origin is not None and 0.0 < origin < 1.0
-        moved = prior_shift(scores, origin if usable and origin is not None else rate, prevalence)
+        origin = None if acting is None else acting.prevalence
+        moved = prior_shift(scores, origin if origin is not None and 0.0 < origin < 1.0 else rate, prevalence)
         lines = _Curve(test, moved, test.scores >= threshold, at, how, prevalence).lines()
         found["target"] = {"prevalence": float(prevalence), **{k: v for k, v in lines.items() if k != "avoided"}}
     text = _sentence(found) + _care(found, calibration, test.positive_class)

@@ -92,9 +92,6 @@ def evaluate_run(
         for name, part in parts.items()
     }
     baseline, rows = compare_with_baselines(sides["test"], baselines, operating_point, how)
-    if calibrator is None and val is not None:
-        calibrator = fit_calibrator(val)
-    calibration = calibration_section(val, test, how, calibrator=calibrator)
     metrics: dict[str, Any] = {
         **{"schema": SCHEMA, "title": title, "phantom": bool(phantom), "task": task, "model": model},
         **_names(test, group_name),
@@ -109,19 +106,35 @@ def evaluate_run(
         "baseline": baseline,
         "baselines": rows,
         "promise": promise_of(operating_point, sides["test"], group_name),
-        "calibration": calibration,
-        "decision_curve": decision_curve_of(
-            test,
-            how["test"],
-            calibrator=calibrator,
-            threshold=operating_point.threshold,
-            calibration=calibration,
-            # Of somebody else's predictions without validation the threshold was set by hand.
-            locked=val is not None or test_kind != "given",
-        ),
+        # Of somebody else's predictions without validation the threshold was set by hand.
+        **_as_risks(val, test, how, calibrator, operating_point, locked=val is not None or test_kind != "given"),
     }
     metrics["worries"] = worries_of(metrics, sides.get("val"), sides["test"])
     return metrics
+
+
+def _as_risks(
+    val: Predictions | None,
+    test: Predictions,
+    how: Mapping[str, Resampling],
+    calibrator: Calibrator | None,
+    operating_point: OperatingPoint,
+    *,
+    locked: bool,
+) -> dict[str, Any]:
+    """What the scores say as probabilities, with a calibrator fitted on ``val`` where none is given."""
+    if calibrator is None and val is not None:
+        calibrator = fit_calibrator(val)
+    calibration = calibration_section(val, test, how, calibrator=calibrator)
+    curve = decision_curve_of(
+        test,
+        how["test"],
+        calibrator=calibrator,
+        threshold=operating_point.threshold,
+        calibration=calibration,
+        locked=locked,
+    )
+    return {"calibration": calibration, "decision_curve": curve}
 
 
 def _shift(

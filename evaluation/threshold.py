@@ -200,16 +200,7 @@ def choose_operating_point(
         raise ValueError(f"infeasible is {infeasible!r}; expected one of {list(INFEASIBLE)}.")
     asked = Request(rule, recall, confidence, fixed, min_specificity, beta, miss_cost)
     held = ValidationScores.of(predictions, group_score, group_name)
-    if rule != "fixed" and len(held.groups) == 0:
-        raise ValueError(
-            f"validation holds no {held.positive_class} image, so no threshold can be chosen by the {rule} rule. "
-            "Enlarge the validation part, or use the fixed rule."
-        )
-    if rule in WEIGHING and len(held.negatives) == 0:
-        raise ValueError(
-            f"validation holds no {held.negative_class} image, so the {rule} rule has nothing to weigh misses against. "
-            "Enlarge the validation part, or use the certified, empirical or fixed rule."
-        )
+    _require_what_it_counts(rule, held)
     used, reason, choice = _with_fallback(held, asked, infeasible)
     point = OperatingPoint(
         threshold=choice.threshold,
@@ -237,6 +228,20 @@ def choose_operating_point(
         infeasible=infeasible,
     )
     return replace(point, statement=statement_of(point, group_name))
+
+
+def _require_what_it_counts(rule: str, held: ValidationScores) -> None:
+    """Refuse a rule without the images that it counts."""
+    if rule != "fixed" and len(held.groups) == 0:
+        raise ValueError(
+            f"validation holds no {held.positive_class} image, so no threshold can be chosen by the {rule} rule. "
+            "Enlarge the validation part, or use the fixed rule."
+        )
+    if rule in WEIGHING and len(held.negatives) == 0:
+        raise ValueError(
+            f"validation holds no {held.negative_class} image, so the {rule} rule has nothing to weigh misses against. "
+            "Enlarge the validation part, or use the certified, empirical or fixed rule."
+        )
 
 
 def _with_fallback(held: ValidationScores, asked: Request, infeasible: str) -> tuple[str, str | None, Choice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import pytest
 
 from conf.cli import composed
 from conf.run_settings import plain_settings
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.commands import ROOT, environment_of, run_file
 
 
 def write_image(path: Path, seed: int, size: int = 24) -> None:
@@ -47,6 +46,18 @@ def chest_xray(tmp_path: Path) -> Path:
     return make_chest_xray(tmp_path / "chest_xray")
 
 
+@pytest.fixture(scope="module")
+def no_figure_files() -> Iterator[None]:
+    """Pages with their figures inside, but without the same as files beside them, which take most of a page's time.
+
+    That the files are written is tested in tests/evaluation and through the command lines in tests/end_to_end.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for page in ("report", "external_page"):
+            patch.setattr(f"evaluation.{page}.save_figures", lambda figures, folder: None)
+        yield
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real data sets; the test is skipped, with the reason, where there is none."""
@@ -68,16 +79,8 @@ def run_prepare(*arguments: str, home: Path, **options: Any) -> subprocess.Compl
 
 
 def run_command(
-    file: str, *arguments: str, home: Path, cwd: Path | None = None, timeout: float = 300
+    file: str, *arguments: str, home: Path, cwd: Path | None = None, timeout: float = 600, warm: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """An entry file in a process of its own, without any data set of this machine."""
-    environment = {**os.environ, "FIRSTREAD_HOME": str(home), "FIRSTREAD_DATA": str(home / "no_data"), "COLUMNS": "120"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / file), *arguments],
-        cwd=cwd or home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """An entry file in a process of its own, without any data set of this machine; see :mod:`tests.commands`."""
+    place = cwd or home
+    return run_file(file, *arguments, cwd=place, environment=environment_of(home), timeout=timeout, warm=warm)

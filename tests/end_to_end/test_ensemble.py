@@ -40,7 +40,7 @@ def test_folds_become_one_model_on_the_official_test_part(home: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "python ensemble.py runs=multirun/folds" in done.stdout
     assert "mean (sd over folds)" in done.stdout
-    made = run_command("ensemble.py", "runs=multirun/folds", "output=ensembles/folds", home=home)
+    made = run_command("ensemble.py", "runs=multirun/folds", "output=ensembles/folds", home=home, warm=False)
     assert made.returncode == 0, made.stdout + made.stderr
     assert "ensemble, official test" in made.stdout and "all folds pooled" in made.stdout
     folder, runs = home / "ensembles" / "folds", [home / "multirun" / "folds" / name for name in "01"]
@@ -53,6 +53,7 @@ def test_folds_become_one_model_on_the_official_test_part(home: Path) -> None:
     assert "approximate" in metrics["threshold"]["statement"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Mean of 2 folds" in page and "Traceback" not in made.stderr
+    assert (folder / "figures" / "roc.png").is_file() and (folder / "figures" / "roc.svg").is_file()
     assert_mean_of_folds_on_official_test(folder, runs)
 
     again = run_command("ensemble.py", "runs=multirun/folds", "output=ensembles/folds", home=home)

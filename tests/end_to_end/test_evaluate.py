@@ -25,9 +25,9 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def evaluated(home: Path, *arguments: str) -> str:
+def evaluated(home: Path, *arguments: str, warm: bool = True) -> str:
     """What a command that succeeds prints."""
-    done = run_command("evaluate.py", *arguments, home=home)
+    done = run_command("evaluate.py", *arguments, home=home, warm=warm)
     assert done.returncode == 0, done.stdout + done.stderr
     assert NOTICE in done.stdout and "report: " in done.stdout and "Traceback" not in done.stderr
     return done.stdout
@@ -71,7 +71,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_judged_again_at_another_threshold(home: Path, finished: tuple[Path, str]) -> None:
     run = finished[0]
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    out = evaluated(home, "run=runs/finished", "threshold=youden", "bootstrap=100", "output=evaluations/youden")
+    asked = ("run=runs/finished", "threshold=youden", "bootstrap=100", "output=evaluations/youden")
+    out = evaluated(home, *asked, warm=False)
     folder, old = home / "evaluations" / "youden", read(run / "metrics.json")
     metrics = read(folder / "metrics.json")
     assert metrics["threshold"]["requested_rule"] == "youden" and "youden" in out

@@ -13,7 +13,7 @@ from tests.conftest import ROOT, run_command
 
 def test_a_finished_run_as_an_onnx_file(finished: tuple[Path, str], home: Path) -> None:
     run, output = finished[0], home / "handed" / "films.onnx"
-    done = run_command("export.py", f"run={run}", "format=onnx", f"output={output}", home=home)
+    done = run_command("export.py", f"run={run}", "format=onnx", f"output={output}", home=home, warm=False)
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((home / "handed" / "films.export.json").read_text(encoding="utf-8"))
     assert content["phantom"] is True and content["file"]["name"] == "films.onnx" and output.is_file()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from safetensors.torch import save_file
 from models.bundle import load_bundle
 from tests.conftest import run_train
 from tests.end_to_end.conftest import PLAIN
-from tests.end_to_end.test_interruption_and_sweep import start
+from tests.end_to_end.test_interruption_and_sweep import start, wait_until
 
 EPOCHS, STOPPED_AFTER = 8, 4
 TINY_DATA = [item for item in PLAIN if not item.startswith(("model.", "trainer.max_epochs"))]
@@ -85,13 +84,10 @@ def test_resumed_inside_the_second_stage_equals_uninterrupted(
     whole, _ = staged
     folder = home / "runs" / "stopped"
     process = start(folder, home, *STAGED[len(TINY_DATA) :], f"model.weights={weights}", base=TINY_DATA)
-    for _ in range(30_000):
-        history = folder / "history.csv"
-        if process.poll() is not None or (history.is_file() and len(pd.read_csv(history)) >= STOPPED_AFTER):
-            break
-        time.sleep(0.01)
+    history = folder / "history.csv"
+    wait_until(lambda: history.is_file() and len(pd.read_csv(history)) >= STOPPED_AFTER, process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
     done = run_train("resume=runs/stopped", home=home)
     assert done.returncode == 0, done.stdout + done.stderr

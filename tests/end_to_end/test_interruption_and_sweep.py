@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from tests.conftest import ROOT, run_train
+from tests.commands import ROOT, WarmCommand, environment_of
+from tests.conftest import run_train
 from tests.end_to_end.conftest import PLAIN
 
+Started = subprocess.Popen[str] | WarmCommand
 
-def start(folder: Path, home: Path, *arguments: str, base: Sequence[str] = PLAIN) -> subprocess.Popen[str]:
+
+def start(folder: Path, home: Path, *arguments: str, base: Sequence[str] = PLAIN, warm: bool = True) -> Started:
     """Start a run that Ctrl-C reaches, also where the test suite itself was started in the background with it ignored."""
+    given = (*base, *arguments, f"hydra.run.dir={folder}")
+    if warm:
+        return WarmCommand("train.py", given, home, environment_of(home))
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *base, *arguments, f"hydra.run.dir={folder}"],
+        [sys.executable, str(ROOT / "train.py"), *given],
         cwd=home,
-        env={**os.environ, "FIRSTREAD_HOME": str(home)},
+        env=environment_of(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -33,13 +38,17 @@ def start(folder: Path, home: Path, *arguments: str, base: Sequence[str] = PLAIN
     )
 
 
-def interrupt_after_first_epoch(folder: Path, home: Path) -> subprocess.Popen[str]:
-    """Start the run of the fixture, press Ctrl-C in its second epoch, and wait for it to end."""
-    process = start(folder, home)
-    for _ in range(3000):
-        if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
-            break
-        time.sleep(0.02)
+def wait_until(happened: Callable[[], bool], process: Started, seconds: float = 300.0) -> None:
+    """Until something happened in a run or the run ended; long, for a busy machine."""
+    deadline = time.monotonic() + seconds
+    while not happened() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def interrupt_after_first_epoch(folder: Path, home: Path, *, warm: bool = True) -> Started:
+    """Start the run of the fixture and press Ctrl-C in its second epoch."""
+    process = start(folder, home, warm=warm)
+    wait_until((folder / "checkpoints" / "last.ckpt").is_file, process)
     process.send_signal(signal.SIGINT)
     return process
 
@@ -54,8 +63,8 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 def test_interrupted_and_resumed_equals_uninterrupted(finished: tuple[Path, str], home: Path) -> None:
     whole, _ = finished
     folder = home / "runs" / "interrupted"
-    process = interrupt_after_first_epoch(folder, home)
-    output, _ = process.communicate(timeout=120)
+    process = interrupt_after_first_epoch(folder, home, warm=False)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
     assert "python train.py resume=runs/interrupted" in output
     assert "Traceback" not in output
@@ -90,7 +99,7 @@ def test_a_moved_run_resumes_with_its_best_epoch_and_workers_change_nothing(
 ) -> None:
     whole, _ = finished
     process = interrupt_after_first_epoch(home / "runs" / "to move", home)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     moved = home / "runs" / "moved, a=b"
     (home / "runs" / "to move").rename(moved)
     config = (moved / "config.yaml").read_text()
@@ -109,23 +118,26 @@ def test_a_moved_run_resumes_with_its_best_epoch_and_workers_change_nothing(
     assert_same_weights(last["state_dict"], same)
 
 
-def test_a_run_stopped_before_its_report_can_be_finished(finished: tuple[Path, str], home: Path) -> None:
-    whole, _ = finished
-    folder = home / "runs" / "no_report"
+def stopped_before_its_report(whole: Path, folder: Path) -> Path:
+    """A copy of a finished run that looks as if it had been interrupted after its test."""
     shutil.copytree(whole, folder)
     (folder / "report.html").unlink()
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    return folder
+
+
+def test_a_run_stopped_before_its_report_can_be_finished(finished: tuple[Path, str], home: Path) -> None:
+    whole, _ = finished
+    folder = stopped_before_its_report(whole, home / "runs" / "no_report")
     done = run_train(f"resume={folder}", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "report.html").is_file()
     assert (folder / "predictions" / "test.csv").read_bytes() == (whole / "predictions" / "test.csv").read_bytes()
 
 
-def test_resume_refuses_other_data(home: Path) -> None:
-    folder = home / "runs" / "other_data"
-    process = interrupt_after_first_epoch(folder, home)
-    process.communicate(timeout=120)
+def test_resume_refuses_other_data(finished: tuple[Path, str], home: Path) -> None:
+    folder = stopped_before_its_report(finished[0], home / "runs" / "other_data")
     card = folder / "data_card.json"
     card.write_text(card.read_text().replace('"split_sha256": "', '"split_sha256": "0'))
     done = run_train(f"resume={folder}", home=home)
@@ -169,10 +181,7 @@ def test_a_run_that_is_still_going_cannot_be_resumed(home: Path) -> None:
     folder = home / "runs" / "busy"
     process = start(folder, home, "trainer.max_epochs=500")
     try:
-        for _ in range(3000):
-            if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
-                break
-            time.sleep(0.02)
+        wait_until((folder / "checkpoints" / "last.ckpt").is_file, process)
         assert process.poll() is None
         refused = run_train(f"resume={folder}", home=home)
         assert refused.returncode == 2, refused.stdout + refused.stderr
@@ -180,5 +189,5 @@ def test_a_run_that_is_still_going_cannot_be_resumed(home: Path) -> None:
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"

@@ -16,7 +16,8 @@ import pytest
 
 from conf.predict_options import parsed
 from datamodules.progress import silent
-from tests.conftest import ROOT, make_chest_xray, run_command, write_image
+from tests.commands import ROOT, WarmCommand, environment_of
+from tests.conftest import make_chest_xray, run_command, write_image
 from tests.datamodules.odd_dicom import SECRET, plain, ramp
 from tests.workflow.tiny_run import tiny_run
 from workflow.predicting import predict as do_predict
@@ -34,8 +35,8 @@ def run(place: Path) -> Path:
     return tiny_run(place / "run", make_chest_xray(place / "chest_xray"), place / "home")
 
 
-def predict(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_command("predict.py", *arguments, home=place)
+def predict(place: Path, *arguments: str, warm: bool = True) -> subprocess.CompletedProcess[str]:
+    return run_command("predict.py", *arguments, home=place, warm=warm)
 
 
 def rows(output: Path) -> dict[str, dict[str, str]]:
@@ -103,7 +104,7 @@ def test_a_table_with_missing_files(place: Path, run: Path) -> None:
 def test_all_is_well_and_never_overwritten(place: Path, run: Path) -> None:
     write_image(place / "well" / "one.png", 1)
     given = (f"run={run / 'model'}", "images=well/*.png", "output=fine")
-    done = predict(place, *given)
+    done = predict(place, *given, warm=False)  # nor do the libraries say anything
     assert (done.returncode, done.stderr) == (0, "")
     again = predict(place, *given)
     assert again.returncode == 2 and "error: output=fine: this holds finished predictions" in again.stderr
@@ -121,14 +122,14 @@ def test_mistakes_are_named_before_torch_is_loaded(place: Path, run: Path) -> No
         assert done.returncode == (0 if given == ["--help"] else 2)
 
 
-def interrupted(command: list[str], folder: Path, size: int, number: signal.Signals) -> tuple[int, str]:
+def interrupted(given: list[str], folder: Path, size: int, number: signal.Signals) -> tuple[int | None, str]:
     """Send a signal once the unfinished answers have so many bytes; the exit code and what was said."""
-    working = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
-    journal, deadline = folder / "out" / "unfinished.jsonl", time.monotonic() + 120
+    working = WarmCommand("predict.py", tuple(given), folder, environment_of(folder))
+    journal, deadline = folder / "out" / "unfinished.jsonl", time.monotonic() + 300
     while not (journal.is_file() and journal.stat().st_size > size) and time.monotonic() < deadline:
         time.sleep(0.002)
     working.send_signal(number)
-    said, _ = working.communicate(timeout=60)
+    said, _ = working.communicate(timeout=300)
     assert journal.is_file(), said
     return working.returncode, said
 
@@ -141,12 +142,12 @@ def test_a_killed_command_goes_on_to_the_same_bytes(place: Path, run: Path, monk
     lines = [f"exam {row},{row % 10}.png,p{row // 7}" for row in range(1600)]
     (folder / "list.csv").write_text("\n".join(["image_id,path,patient", *lines]) + "\n", encoding="utf-8")
     given = [f"run={run}", f"images={folder / 'list.csv'}", "batch_size=4"]
-    command = [sys.executable, str(ROOT / "predict.py"), *given, "output=out"]
     journal = folder / "out" / "unfinished.jsonl"
-    code, _ = interrupted(command, folder, 20_000, signal.SIGKILL)
+    code, _ = interrupted([*given, "output=out"], folder, 20_000, signal.SIGKILL)
     killed = len(journal.read_bytes().splitlines())
     assert code == -signal.SIGKILL and 1 < killed < 1600
-    code, said = interrupted(command, folder, journal.stat().st_size + 20_000, signal.SIGTERM)
+    more = journal.stat().st_size + 20_000
+    code, said = interrupted([*given, "output=out"], folder, more, signal.SIGTERM)
     assert code == 130 and killed < len(journal.read_bytes().splitlines()) < 1600
     assert "of 1,600 images. To go on:\n  python predict.py run=" in said and said.rstrip().endswith("output=out")
     assert predict(folder, *given, "output=out").returncode == 1

@@ -27,7 +27,7 @@ def test_the_table_the_audit_page_and_nothing_the_second_time(chest_xray: Path, 
     (chest_xray / "train" / "NORMAL" / "IM-0002-0001.jpeg").write_bytes(b"")
     shutil.copy(chest_xray / "train/NORMAL/IM-0004-0001.jpeg", chest_xray / "train/PNEUMONIA/person4_virus_999.jpeg")
     arguments = [f"data.root={chest_xray}", "data.max_bad=0.05", *SMALL]
-    done = run_prepare(*arguments, "audit=true", home=tmp_path)
+    done = run_prepare(*arguments, "audit=true", home=tmp_path, warm=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for words in (
         "NORMAL",

@@ -32,7 +32,7 @@ def assert_self_contained(page: str) -> None:
 
 def test_the_command_leaves_a_page_and_a_picture(tmp_path: Path) -> None:
     more = ["augmentation=strong", "augmentation.mixup=0.4", "trainer.progress_bar=false"]
-    done = run_command("preview.py", "task=pneumonia", *PHANTOM, *more, home=tmp_path)
+    done = run_command("preview.py", "task=pneumonia", *PHANTOM, *more, home=tmp_path, warm=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "preview/pneumonia-phantom-strong.html" in done.stdout
     assert "  turned by up to 20 degrees\n" in done.stdout

@@ -43,3 +43,5 @@ def test_a_finished_run_on_another_data_set(finished: tuple[Path, str], home: Pa
     assert row["external"]["n"] == 24 and row["own"]["n"] > 0 and row["seen"]["images"] == 0
     assert row["sentence"] in done.stdout.replace("\n", " ")
     assert (home / "outside" / row["folder"] / "report.html").is_file()
+    for folder in (home / "outside", home / "outside" / row["folder"]):
+        assert list((folder / "figures").glob("*.png")) and list((folder / "figures").glob("*.svg"))

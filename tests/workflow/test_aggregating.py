@@ -29,6 +29,7 @@ def _no_figure_files(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
     """Figures as files take most of the time; they are written where a test looks at them."""
     if request.node.name != "test_folds_are_joined_and_written":
         monkeypatch.setattr("evaluation.aggregate_page.save_figures", lambda figures, folder: None)
+        monkeypatch.setattr("evaluation.report.save_figures", lambda figures, folder: None)
 
 
 def aggregated(source: Path | list[Path], output: Path, **options: Any) -> dict[str, Any]:

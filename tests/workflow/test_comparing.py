@@ -27,6 +27,7 @@ def _no_figure_files(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
     """Figures as files take most of the time; they are written where a test looks at them."""
     if request.node.name != "test_the_page_stands_alone_and_says_what_the_file_says":
         monkeypatch.setattr("evaluation.comparison_page.save_figures", lambda figures, folder: None)
+        monkeypatch.setattr("evaluation.report.save_figures", lambda figures, folder: None)
 
 
 def compared(folders: list[Path], output: Path, **options: Any) -> dict[str, Any]:

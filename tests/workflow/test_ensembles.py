@@ -22,6 +22,8 @@ from workflow.ensemble_table import print_ensemble
 from workflow.ensembles import Request, build_ensemble, whole_folder
 from workflow.members import find_runs, kind_of, read_member, read_members
 
+pytestmark = pytest.mark.usefixtures("no_figure_files")
+
 
 def seeds(folder: Path, count: int = 3, **options: Any) -> list[Path]:
     return [fake_run(folder / str(seed), seed=seed, **options) for seed in range(count)]

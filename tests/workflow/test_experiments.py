@@ -35,15 +35,19 @@ def module_of(name: str) -> ImageClassifier:
     )
 
 
+@pytest.fixture(scope="module", params=EXPERIMENTS)
+def module(request: pytest.FixtureRequest) -> ImageClassifier:
+    """Each experiment's module, built once and held while its tests run; they change nothing in it."""
+    return module_of(request.param)
+
+
 def test_ten_at_most_and_each_in_the_table_of_the_readme() -> None:
     assert len(EXPERIMENTS) <= 10
     text = README.read_text(encoding="utf-8")
     assert [name for name in EXPERIMENTS if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_checkpoint_loads_with_weights_only(name: str, tmp_path: Path) -> None:
-    module = module_of(name)
+def test_a_checkpoint_loads_with_weights_only(module: ImageClassifier, tmp_path: Path) -> None:
     trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     trainer.strategy.connect(module)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
@@ -54,9 +58,7 @@ def test_a_checkpoint_loads_with_weights_only(name: str, tmp_path: Path) -> None
         assert torch.equal(loaded.state_dict()[key].nan_to_num(-1), tensor.nan_to_num(-1)), key
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_first_stage_trains_what_it_says(name: str) -> None:
-    module = module_of(name)
+def test_the_first_stage_trains_what_it_says(module: ImageClassifier) -> None:
     optimizer = module.configure_optimizers()["optimizer"]
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     parameters = dict(module.network.named_parameters())

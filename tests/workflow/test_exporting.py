@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from rich.console import Console
+from torch.export import ExportedProgram
 
 from conf.export_options import Options
 from conf.schema import RESEARCH_NOTICE
@@ -23,7 +24,7 @@ from evaluation.predictions import read_predictions
 from tests.conftest import make_chest_xray
 from tests.workflow.tiny_run import tiny_run
 from workflow import exporting
-from workflow.export_graph import guarded
+from workflow.export_graph import guarded, traced
 from workflow.export_images import check_images, drawn_images
 from workflow.export_table import print_export
 from workflow.exporting import export
@@ -50,6 +51,17 @@ def made(run: Path) -> Made:
     content, folder = export(options, "typed", bars=False)
     assert stamps(run) == before, "a finished run must not be changed"
     return run, content, folder
+
+
+@pytest.fixture(scope="module")
+def program(run: Path) -> ExportedProgram:
+    return traced(load_predictor(run))
+
+
+@pytest.fixture
+def followed(program: ExportedProgram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is followed once for all tests of what happens to the file; following it takes most of an export."""
+    monkeypatch.setattr(exporting, "traced", lambda predictor: program)
 
 
 def session_of(path: Path) -> onnxruntime.InferenceSession:
@@ -132,6 +144,7 @@ def test_the_record_and_the_terminal_say_the_same(made: Made) -> None:
     assert "largest difference of a probability" in text and "8-bit weights at the locked threshold" in text
 
 
+@pytest.mark.usefixtures("followed")
 def test_pytorch_runs_the_program_without_this_code(made: Made, tmp_path: Path) -> None:
     run, _, folder = made
     content, path = export(Options(run, "torch", output=tmp_path / "films.pt2"), "typed", bars=False)
@@ -161,6 +174,7 @@ def test_pytorch_runs_the_program_without_this_code(made: Made, tmp_path: Path) 
     np.testing.assert_allclose(scores, graph.run(["score"], {"images": pixels})[0], atol=1e-6)
 
 
+@pytest.mark.usefixtures("followed")
 def test_above_the_tolerance_nothing_is_written(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="more than tolerance=1e-12, so it is not written"):
         export(Options(run, "torch", output=tmp_path / "out", tolerance=1e-12), "typed", bars=False)
@@ -176,6 +190,7 @@ def test_what_is_there_is_not_overwritten(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model.onnx").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_broken_off_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -186,6 +201,7 @@ def test_a_broken_off_export_leaves_nothing(run: Path, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir()), "not even the folder that was made for it"
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_file_is_made_within_its_folder_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder above may be closed to the user, or on another disk."""
     seen: list[Path] = []
@@ -201,6 +217,7 @@ def test_a_file_is_made_within_its_folder_alone(run: Path, tmp_path: Path, monke
     assert {path.name for path in (tmp_path / "open").iterdir()} == {"model.pt2", "model.export.json"}
 
 
+@pytest.mark.usefixtures("followed")
 def test_what_appears_meanwhile_is_not_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "model.pt2"
     monkeypatch.setattr(exporting, "latencies", lambda *_: [place.write_text("mine", encoding="utf-8")])
@@ -209,6 +226,7 @@ def test_what_appears_meanwhile_is_not_overwritten(run: Path, tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"] and place.read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_full_disk_names_the_place(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +241,7 @@ def test_a_full_disk_names_the_place(
     assert "reading the model ..." in told and "following the network with torch.export" in told
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_model_without_its_data_is_checked_on_drawn_images(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "model", tmp_path / "model")
     content, _ = export(Options(tmp_path / "model", "torch", output=tmp_path / "out"), "typed", bars=False)

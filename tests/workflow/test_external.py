@@ -23,6 +23,7 @@ from workflow.external import _apart, external_of, print_external
 from workflow.other_data import classes_in_terms
 
 OURS = ("NORMAL", "PNEUMONIA")
+pytestmark = pytest.mark.usefixtures("no_figure_files")
 
 
 @pytest.fixture(scope="module")
