@@ -94,9 +94,6 @@ def _network(
     """Train a network, score it and hand it over: metrics and the path of the report."""
     from workflow.data import datamodule_of, metadata_encoder, progress_of, title_of  # torch is loaded from here on
     from workflow.features import features_of_parts, pretrained_module
-    from workflow.foreign_inputs import write_run_record
-    from workflow.hand_over import report
-    from workflow.judging import judge
     from workflow.locking import lock, require_feasible
     from workflow.training import fit, prepare_run, test, validate
 
@@ -115,6 +112,11 @@ def _network(
     module, trainer, kept = prepare_run(settings, folder, prepared, datamodule, resumed=resumed)
     fit(settings, folder, prepared, module, datamodule, trainer, resumed=resumed)
     clock.lap("fit")
+    # What judges and reports is loaded after training has begun, and ended.
+    from workflow.foreign_inputs import write_run_record
+    from workflow.hand_over import report
+    from workflow.judging import judge
+
     validate(trainer, module, datamodule, folder)
     weights = lock(settings, folder, prepared, module, kept, None if encoder is None else encoder.describe())
     test(trainer, module, datamodule)

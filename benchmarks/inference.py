@@ -4,8 +4,9 @@ python benchmarks/inference.py                                  # generated film
 python benchmarks/inference.py run=RUN images=FOLDER rounds=5   # a run and images of your own
 
 Each round runs every contender once, each in a process of its own: ``ideal`` decodes ahead in one thread a core while the
-network scores batches; ``predict.py`` is the command itself, from its first image to its last row. Neither counts the
-start-up, which is reported apart. ``decode`` and ``forward`` are the two halves of the ideal alone.
+network scores batches; ``predict.py`` is the command itself, from its first image to its last row, with all that it does
+beside: input check, answers kept on disk, tables. Neither counts the start-up, which is reported apart; both count their first
+batch. ``decode`` and ``forward`` are the two halves of the ideal alone.
 """
 
 from __future__ import annotations
@@ -107,7 +108,6 @@ def plain(run: Path, files: list[Path], contender: str) -> dict[str, float]:
     def score(pixels: NDArray[np.uint8]) -> None:
         part.scored(torch.from_numpy(pixels).permute(0, 3, 1, 2), None)
 
-    score(np.repeat(read(files[0])[None], BATCH, axis=0))  # kernels are chosen at the first step
     known = np.repeat(read(files[0])[None], BATCH, axis=0)
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     started, busy = time.perf_counter(), time.process_time()

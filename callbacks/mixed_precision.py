@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+
+from models.memory import keep_freed_memory
 
 log = logging.getLogger("firstread")
 
@@ -71,17 +71,8 @@ def choose_precision(requested: str, accelerator: str) -> PrecisionChoice:
 
 
 def tune_machine() -> None:
-    """Settings for speed that leave results alone.
-
-    Large activations make glibc's allocator return memory to the system and page it in again on every step; keeping it
-    makes training of simple_cnn some 1.4 times as fast. On other C libraries nothing happens.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # names and numbers of malloc.h
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, -1)
-        libc.mallopt(m_top_pad, 64 * 1024 * 1024)
+    """Settings for speed that leave results alone."""
+    keep_freed_memory()
     # Deterministic mode would otherwise fill every new tensor with NaN first, which costs time and changes nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

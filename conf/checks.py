@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+from conf.architectures import absent_weights, unknown_name
 from conf.schema import BASELINES, Config, ModelConfig, TaskConfig, ThresholdConfig, declared_options
 
 
@@ -141,6 +142,10 @@ def _model_problems(model: ModelConfig) -> list[tuple[str, Any, str]]:
         found.append(("model.name", model.name, "one of " + ", ".join(f"baseline_{name}" for name in BASELINES)))
     if not model.name.strip():
         found.append(("model.name", model.name, "simple_cnn, or an architecture of timm, for example resnet50"))
+    elif not model.name.startswith("baseline_") and (names := unknown_name(model.name)) is not None:
+        found.append(("model.name", model.name, names))
+    if (places := absent_weights(model.weights)) is not None:
+        found.append(("model.weights", model.weights, places))
     if model.channels == 2:
         found.append(("model.channels", 2, "1 (grey) or 3 (colour)"))
     if model.hidden and min(model.hidden) < 1:

@@ -23,13 +23,13 @@ from datamodules.appearance import Looked
 from datamodules.errors import UnreadableImageError
 from datamodules.metadata import MetadataEncoder
 from datamodules.progress import Progress, progress_bar
+from models.memory import keep_freed_memory
 from workflow.answers import Unread, answers_of
 from workflow.prediction_counts import Counts
 from workflow.prediction_files import write_answers, write_groups
 from workflow.prediction_groups import GroupAnswer, Groups
 from workflow.prediction_inputs import Inputs
 from workflow.prediction_journal import RECORD, Journal, held, require_open
-from workflow.prediction_memory import keep_freed_memory
 from workflow.prediction_rows import Columns
 from workflow.predictor import Predictor
 

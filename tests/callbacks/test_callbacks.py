@@ -226,7 +226,7 @@ def test_worst_mistakes_are_sorted_and_saved(tmp_path: Path) -> None:
 def test_snapshot_is_written_before_the_first_step_and_remembers_resumes(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     snapshot = RunSnapshot(path, {"seeds": {"seed": 0, "split": 0}, "overrides": ["a=1"]})
-    snapshot.on_fit_start(None, torch.nn.Linear(2, 1))  # type: ignore[arg-type]
+    snapshot.on_fit_start(SimpleNamespace(datamodule=None), torch.nn.Linear(2, 1))  # type: ignore[arg-type]
     first = json.loads(path.read_text())
     assert first["status"] == "running"
     assert first["parameters"] == 3

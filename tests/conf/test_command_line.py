@@ -57,6 +57,8 @@ def check(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["split.val_fraction=0.01"], ["split.val_fraction=0.01", "at least 0.05"]),
         (["split.seed=4294967296"], ["split.seed=4294967296"]),
         (["model.mean=[nan]"], ["model.mean=[nan]", "finite"]),
+        (["model=mobilenetv2", "model.weights=/nope"], ["model.weights=/nope", "no such file or folder"]),
+        (["model=timm", "model.name=resnet_50"], ["model.name=resnet_50", "nearest: ", "resnet50"]),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], words: list[str]) -> None:
