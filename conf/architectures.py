@@ -40,4 +40,6 @@ def absent_weights(weights: str) -> str | None:
     """What ``model.weights`` may be, if it names a file or folder that is not there; None if it is there or no path."""
     if weights in ("none", IMAGENET) or Path(weights).expanduser().exists():
         return None
-    return "none, imagenet, a .safetensors or .pth file, or the folder of a finished run; there is no such file or folder"
+    return (
+        "none, imagenet, a .safetensors or .pth file, or the folder of a finished run; there is no such file or folder"
+    )

@@ -111,7 +111,7 @@ def upper_first(text: str) -> str:
 
 
 def place(value: Any, here: Path | None = None, home: Path | None = None) -> Any:
-    """A path as a page that is passed on names it; anything else than the text of an absolute path stays as it is.
+    """A path as a page that is passed on names it; what is no text of an absolute path, or of one that leads up, stays as it is.
 
     Args:
         here: the path is written from there if it is below; the current folder if None. ``home``: likewise, after ``~/``.
@@ -119,9 +119,9 @@ def place(value: Any, here: Path | None = None, home: Path | None = None) -> Any
     Returns:
         Of a path elsewhere, the last two parts after ``.../``.
     """
-    if not isinstance(value, str) or not Path(value).is_absolute():
+    if not isinstance(value, str) or not (Path(value).is_absolute() or Path(value).parts[:1] == ("..",)):
         return value
-    path = Path(os.path.normpath(value))
+    path = Path(os.path.abspath(value))
     for base, mark in ((here or Path.cwd(), ""), (home or Path.home(), "~/")):
         if path.is_relative_to(base):
             return mark + path.relative_to(base).as_posix()

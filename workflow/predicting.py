@@ -33,16 +33,12 @@ from workflow.prediction_journal import RECORD, Journal, held, require_open
 from workflow.prediction_rows import Columns
 from workflow.predictor import Predictor
 
-_AHEAD: Final = 3  # chunks that are decoded, or waiting, while one is scored
+_AHEAD: Final = 3  # chunks decoded, or waiting, while one is scored
 _PACKAGES: Final = ("torch", "timm", "numpy", "pillow", "opencv-python-headless")
 
 
 class Stopped(KeyboardInterrupt):
-    """The command was interrupted; what was answered so far is on disk.
-
-    Attributes:
-        output: the folder. ``done``, ``total``: images.
-    """
+    """The command was interrupted; what was answered so far is in the folder ``output``: ``done`` of ``total`` images."""
 
     def __init__(self, output: Path, done: int, total: int) -> None:
         super().__init__(f"stopped after {done:,} of {total:,} images")
@@ -93,8 +89,8 @@ def predict(
             raise Stopped(output, journal.done, len(inputs)) from None
         except OSError as error:
             raise ValueError(_unwritten(error, output, journal.done, len(inputs))) from error
-        durations = {"scoring": scored - began, "writing": time.monotonic() - scored}
-        record = _record(predictor, inputs, options, counts, groups, command, journal.done - before, durations)
+        laps = {"scoring": scored - began, "writing": time.monotonic() - scored}
+        record = _record(predictor, inputs, options, counts, groups, command, journal.done - before, laps)
         write_json(record, output / RECORD)
         journal.remove()
     return Prediction(output, files, record, counts, groups)
@@ -167,7 +163,7 @@ def require_heat_maps(predictor: Predictor, inputs: Inputs, options: Options) ->
 def answer_all(predictor: Predictor, inputs: Inputs, journal: Journal, options: Options, progress: Progress) -> None:
     """Append the answers that the journal lacks, chunk by chunk, in order."""
     keep_freed_memory()
-    cv2.setNumThreads(0)  # images are decoded side by side already
+    cv2.setNumThreads(0)  # images are decoded side by side
     starts = range(journal.done, len(inputs), options.batch_size)
     with progress("predicting", len(inputs) - journal.done) as advance:
         for start, images in _decoded(predictor, inputs, starts, options):

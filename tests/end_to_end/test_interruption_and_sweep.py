@@ -179,7 +179,7 @@ def test_a_sweep_goes_on_when_one_run_fails_and_says_so(home: Path) -> None:
 
 def test_a_run_that_is_still_going_cannot_be_resumed(home: Path) -> None:
     folder = home / "runs" / "busy"
-    process = start(folder, home, "trainer.max_epochs=500")
+    process = start(folder, home, "trainer.max_epochs=20000")
     try:
         wait_until((folder / "checkpoints" / "last.ckpt").is_file, process)
         assert process.poll() is None

@@ -50,5 +50,7 @@ def test_a_place_is_named_from_where_the_reader_may_know_it() -> None:
         "a title": "a title",
     }.items():
         assert place(written, here, home) == expected
+    up = "/".join([".."] * 30)
+    assert place(f"{up}/mnt/disk/team/runs/1", here, home) == ".../runs/1"
     assert place(0.25) == 0.25 and place(None) is None
     assert place(str(Path.cwd() / "runs")) == "runs"
