@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +12,15 @@ from typing import Generic, TypeVar
 from torch.utils.data import DataLoader
 
 Batch = TypeVar("Batch")
+
+
+_NICE = 10  # by how much the thread that makes the next batch gives way
+
+
+def _step_back() -> None:
+    """Let the model's threads go first: a step is as slow as the slowest of them, and a batch has a whole step to be made in."""
+    if sys.platform == "linux":  # where a priority is that of one thread
+        os.nice(_NICE)
 
 
 class AheadLoader(DataLoader[Batch]):
@@ -37,7 +48,7 @@ class _Ahead(Iterator[Batch], Generic[Batch]):
 
     def __init__(self, source: Iterator[Batch], count: int) -> None:
         self._source, self._left = source, count
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="next-batch")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="next-batch", initializer=_step_back)
         self._made: deque[Future[Batch]] = deque()
         self._start()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 import threading
 import traceback
 from typing import Any
@@ -161,3 +163,20 @@ def test_a_training_that_ends_in_the_middle_leaves_no_thread(error: type[BaseExc
     with pytest.raises((SystemExit, RuntimeError)):
         trainer.fit(Interrupted(), datamodule=AheadData())
     assert threads_left() == []
+
+
+class Priorities(Dataset[int]):
+    """Gives the priority of the thread that asks."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, row: int) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
+def test_the_thread_steps_back_for_the_model_and_nobody_else_does() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert list(AheadLoader(Priorities(), batch_size=None)) == [min(19, own + 10)] * 2
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
