@@ -4,6 +4,7 @@ python -m benchmarks.speed                                       # all cases; wr
 python -m benchmarks.speed --cases xray224/simple_cnn --rounds 1 --images 64
 python -m benchmarks.speed --show benchmarks/results/FILE.json   # the tables again
 python -m benchmarks.speed --experiment                          # a whole experiment against the Keras script
+python -m benchmarks.speed --alternate                           # epochs and steps of the network alone, in turns
 python -m benchmarks.speed --profile                             # where the time of an epoch goes
 
 Data are those under FIRSTREAD_DATA; without it, generated films are used.
@@ -51,6 +52,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     add("--experiment-epochs", type=int, default=10, help="of --experiment")
     add("--override", nargs="+", default=[], help="keys for train.py in --experiment, such as evaluation.bootstrap=100")
     add("--profile", action="store_true", help="where the time of one epoch of the first case goes")
+    add(
+        "--alternate",
+        action="store_true",
+        help="the first case in turns with steps of its network alone, in one process",
+    )
     found = parser.parse_args(arguments)
     for name in ("rounds", "epochs", "images", "size", "batch", "experiment_epochs"):
         value = getattr(found, name)
@@ -76,6 +82,11 @@ def show(target: Path, figure: Path | None) -> None:
 
         print(as_markdown(result))
         draw(result, figure or target.with_suffix(".png"))
+    elif result["kind"] == "alternate":
+        shares = sorted(result["shares"])
+        print(f"{result['case']['title']}: train.py reaches {result['share']:.3f} of the network alone")
+        print(f"({len(shares)} pairs of epochs of {result['images']:,} images, {shares[0]:.3f} to {shares[-1]:.3f})")
+        return
     elif result["kind"] == "experiment":
         from benchmarks.speed.experiment import as_markdown as experiment_table
 
@@ -163,10 +174,10 @@ def main(arguments: list[str]) -> int:
             from benchmarks.speed.experiment import run as run_experiment
 
             target = run_experiment(asked, work_folder(asked.work))
-        elif asked.profile:
-            from benchmarks.speed.profile_epoch import run as run_profile
+        elif asked.profile or asked.alternate:
+            from benchmarks.speed.profile_epoch import run as run_one
 
-            target = run_profile(asked, work_folder(asked.work))
+            target = run_one(asked, work_folder(asked.work), "profile" if asked.profile else "alternate")
         else:
             target = compare(asked)
         show(target, asked.figure)

@@ -1,4 +1,4 @@
-"""``--profile``: where the time of one training epoch of train.py goes."""
+"""``--profile`` and ``--alternate``: one training of train.py, looked at from inside its process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from benchmarks.speed.processes import Asked, ContenderFailed, run_process, task
 from conf.output import write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-_EPOCHS = 3
+_EPOCHS = {"profile": 3, "alternate": 12}
 
 
-def run(asked: argparse.Namespace, work: Path) -> Path:
-    """Profile the first of the chosen cases in a fresh process; returns the result file.
+def run(asked: argparse.Namespace, work: Path, kind: str) -> Path:
+    """Train the first of the chosen cases in a fresh process; returns the result file.
+
+    Args:
+        kind: ``profile``: where the time of an epoch goes; ``alternate``: epochs in turns with steps of the network alone.
 
     Raises:
         ValueError: if the training failed; with what it said.
@@ -31,20 +34,20 @@ def run(asked: argparse.Namespace, work: Path) -> Path:
     options: dict[str, Any] = {
         name: getattr(asked, name) for name in ("batch", "weights", "accelerator", "phantom_images")
     }
-    data = case_data(case, work, options | {"epochs": _EPOCHS})
-    fixed = Asked(work, _EPOCHS, asked.batch, False, None, asked.weights, asked.accelerator, asked.timeout)
-    folder = work / "runs" / f"profile-{time.time_ns()}"
+    data = case_data(case, work, options | {"epochs": _EPOCHS[kind]})
+    fixed = Asked(work, _EPOCHS[kind], asked.batch, False, None, asked.weights, asked.accelerator, asked.timeout)
+    folder = work / "runs" / f"{kind}-{time.time_ns()}"
     folder.mkdir(parents=True)
     given, result = folder / "task.json", folder / "result.json"
     given.write_text(json.dumps(task_of(case, data, fixed, {})), encoding="utf-8")
-    command = [sys.executable, "-m", "benchmarks.speed.profile_script", str(given), str(result)]
+    command = [sys.executable, "-m", f"benchmarks.speed.{kind}_script", str(given), str(result)]
     try:
         run_process(command, asked.timeout, folder)
     except ContenderFailed as error:
-        raise ValueError(f"--profile: the training failed:\n{error}") from error
+        raise ValueError(f"--{kind}: the training failed:\n{error}") from error
     machine = machines.facts(None)
     found = json.loads(result.read_text(encoding="utf-8"))
-    target: Path = asked.out or RESULTS / f"{machines.file_name(machine, asked.accelerator)}-profile.json"
+    target: Path = asked.out or RESULTS / f"{machines.file_name(machine, asked.accelerator)}-{kind}.json"
     about = {"title": case.title, "images": data.training, "phantom": data.phantom}
-    write_json({"kind": "profile", "machine": machine, "case": about, **found}, target)
+    write_json({"kind": kind, "machine": machine, "case": about, **found}, target)
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,8 @@ def found_by(watch: Watch) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Three epochs."""
-    asked = task()
+def prepared_training(asked: dict[str, Any]) -> tuple[lightning.Trainer, Callable[[], None]]:
+    """The Trainer of train.py for a task, and a function that fits."""
     settings = plain_settings(composed(asked["overrides"]))
     settings["model"] = resolved_model(settings["model"])
     folder = Path(sys.argv[2]).with_name("run")
@@ -80,9 +80,15 @@ def main() -> None:
     settings["model"]["metadata_width"] = 0
     datamodule = datamodule_of(settings, prepared)
     module, trainer, _ = prepare_run(settings, folder, prepared, datamodule, resumed=False)
+    return trainer, lambda: fit(settings, folder, prepared, module, datamodule, trainer, resumed=False)
+
+
+def main() -> None:
+    """Three epochs."""
+    trainer, fitted = prepared_training(task())
     watch = Watch()
     trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]  # before all others, whose work counts too
-    fit(settings, folder, prepared, module, datamodule, trainer, resumed=False)
+    fitted()
     Path(sys.argv[2]).write_text(json.dumps(found_by(watch)), encoding="utf-8")
 
 
