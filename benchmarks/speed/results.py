@@ -102,9 +102,14 @@ def in_short(choice: dict[str, Any]) -> str:
 
 
 def rounds_in_words(result: Result) -> str:
-    """Such as ``Medians of 3 interleaved rounds``: as many as have been measured."""
-    done = max((entry["round"] for entry in result["measurements"]), default=0)
-    return f"Medians of {done} interleaved rounds" if done > 1 else "One round"
+    """Such as ``Medians of 1 to 3 interleaved rounds``: as many as have been measured of each case."""
+    rounds: dict[str, int] = {}
+    for entry in result["measurements"]:
+        rounds[entry["case"]] = max(rounds.get(entry["case"], 0), entry["round"])
+    least, most = min(rounds.values(), default=0), max(rounds.values(), default=0)
+    if most <= 1:
+        return "One round"
+    return f"Medians of {least} to {most} interleaved rounds" if least < most else f"Medians of {most} interleaved rounds"
 
 
 def as_markdown(result: Result) -> str:
