@@ -109,7 +109,9 @@ def rounds_in_words(result: Result) -> str:
     least, most = min(rounds.values(), default=0), max(rounds.values(), default=0)
     if most <= 1:
         return "One round"
-    return f"Medians of {least} to {most} interleaved rounds" if least < most else f"Medians of {most} interleaved rounds"
+    return (
+        f"Medians of {least} to {most} interleaved rounds" if least < most else f"Medians of {most} interleaved rounds"
+    )
 
 
 def as_markdown(result: Result) -> str:
