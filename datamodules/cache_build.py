@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from datamodules.cache_room import no_room
 from datamodules.errors import DataError
+from datamodules.machine import usable_cores
 from datamodules.pixel_source import ImageFiles
 
 BLOCK = 64  # images: what a thread decodes before the next, and what a checksum is of
@@ -85,7 +86,7 @@ def decode_blocks(
         keep(block, images)
         return block, zlib.crc32(images.data)
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         yield from pool.map(work, blocks)
 
 
@@ -227,14 +228,14 @@ def damaged_blocks(descriptor: int, files: ImageFiles, crcs: dict[int, int]) -> 
         except OSError:  # a bad sector
             return True
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         return {block for block, bad in zip(crcs, pool.map(wrong, crcs), strict=True) if bad}
 
 
 def checksums_of(descriptor: int, files: ImageFiles) -> list[int]:
     """CRC-32 of every block of an open file."""
     places = [place_of(files, block) for block in blocks_of(files)]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         return list(pool.map(lambda place: zlib.crc32(os.pread(descriptor, place[1], place[0])), places))
 
 

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 _CGROUPS = Path("/sys/fs/cgroup")  # where Linux shows the limits of a container or job
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -92,6 +90,8 @@ class MachinePlan:
 
     def apply(self) -> None:
         """Give torch its threads, unless the environment does."""
+        import torch  # not above: decoding asks for the cores where torch is not loaded
+
         if self.threads_from == "cores" and torch.get_num_threads() != self.torch_threads:
             torch.set_num_threads(self.torch_threads)
 
@@ -104,6 +104,8 @@ def plan_machine(workers: int | None) -> MachinePlan:
             threads are busy than there are cores. Processes that a person asks for take none: on few cores, where they help with
             slow files, they would leave too little for the step, and they rest while enough batches are ready.
     """
+    import torch
+
     cores = usable_cores()
     chosen = workers_for(cores)
     # Torch reads these once, when it is loaded; what a person sets there is meant.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataChangedError, UnreadableImageError
 from datamodules.images import DECODER_VERSION, read_content, read_image
+from datamodules.machine import usable_cores
 
 Rows = int | slice | NDArray[np.int64] | list[int]
 _FEW = 4  # fewer images are decoded before threads have been handed their work
@@ -155,7 +156,7 @@ class DecodedFiles:
         self.__init__(state["files"], state["threads"])  # type: ignore[misc]
 
     def _decode(self, images: NDArray[np.uint8], rows: list[int]) -> None:
-        threads = self.threads or (1 if multiprocessing.parent_process() is not None else os.cpu_count() or 1)
+        threads = self.threads or (1 if multiprocessing.parent_process() is not None else usable_cores())
         if threads == 1 or len(rows) < _FEW:
             self.files.read_into(images, rows)
             return

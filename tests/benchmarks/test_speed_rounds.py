@@ -147,6 +147,7 @@ def test_contenders_by_name() -> None:
 @pytest.mark.parametrize("name", ["xray224/simple_cnn", "ham10000/mobilenet_frozen", "original/resnet50"])
 def test_train_py_takes_the_overrides_of_every_kind_of_case(name: str, tmp_path: Path) -> None:
     case = choose_cases([name], gpu=False, size=None, images=None)[0]
+    (tmp_path / "w.safetensors").touch()
     options = {
         "root": tmp_path,
         "prepared": tmp_path,
