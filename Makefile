@@ -24,15 +24,16 @@ $(VENV)/dev: $(VENV)/runtime requirements-dev.lock
 demo: $(VENV)/runtime ## train on generated phantom images, no data needed, and show where the report is
 	$(BIN)/python train.py task=pneumonia model=simple_cnn data.source=phantom
 
-test: $(VENV)/dev ## run the whole test suite, the command lines beside everything else
+test: $(VENV)/dev ## run the whole test suite, in two halves side by side
 	$(MAKE) --jobs 2 --keep-going units commands
 
 # Tensors of tests are tiny: a second thread only waits, and long on a busy machine.
+# The tests of workflow/ run with the command lines so that both halves take about as long.
 units: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/end_to_end $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/end_to_end --ignore=tests/workflow $(PYTEST)
 
 commands: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider tests/end_to_end $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider tests/end_to_end tests/workflow $(PYTEST)
 
 lint: $(VENV)/dev ## check style and types
 	$(BIN)/ruff check .

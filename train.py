@@ -24,6 +24,7 @@ from conf.cli import USAGE_ERROR, checked_arguments
 from conf.output import short
 from conf.run_settings import plain_settings, save_settings
 from conf.schema import RESEARCH_NOTICE
+from datamodules.missing import require_folder
 
 # torch and everything that imports it is loaded inside the functions, after the command line has been checked.
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, Any]:
             raise ValueError(f"{folder} already holds a run, which is never overwritten. Choose another hydra.run.dir.")
         settings["model"] = _resolved(settings["model"])
     clock = _Clock()
+    if settings["data"]["source"] == "files":
+        require_folder(settings["task"], Path(settings["data"]["root"]))
     from workflow.data import load_data, require_unseen
 
     prepared = load_data(settings, folder)

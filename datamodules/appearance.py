@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,15 +73,15 @@ def look(source: Path | bytes, *, name: str | None = None, size: int, channels: 
     """
     found = decoded(source, size, channels, name, colours=True)
     pixels = resized(found.pixels, size, channels, interpolation)
-    layout, texture = described(pixels[None])
+    levels = _sum_of_channels(pixels)
     return Looked(
         pixels,
         Appearance(
             **file_facts(found),
-            brightness=float(pixels.mean()),
-            contrast=float(contrast_of(pixels[None])[0]),
-            layout=layout[0],
-            texture=texture[0],
+            brightness=sum(cv2.sumElems(pixels)) / pixels.size,
+            contrast=_contrast(levels, channels),
+            layout=_layout(pixels),
+            texture=_texture(pixels, levels),
         ),
     )
 
@@ -103,7 +104,11 @@ def chroma_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def contrast_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Standard deviation of the grey levels of each picture ``(n, h, w, c)``, 0 to 127.5."""
-    return np.array([_grey(picture).std() for picture in pixels], dtype=np.float64)
+    return np.array([_contrast(_sum_of_channels(picture), picture.shape[2]) for picture in pixels], dtype=np.float64)
+
+
+def _contrast(levels: NDArray[np.uint16], channels: int) -> float:
+    return float(cv2.meanStdDev(levels)[1][0, 0]) / channels
 
 
 def described(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -117,54 +122,71 @@ def described(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[n
         texture: 13 quantiles of the grey levels, the strength of the structure at six scales (of the Laplacian pyramid, Burt
         and Adelson 1983), the balance of steps across and down, and for RGB mean and spread of each channel.
     """
-    side = (LAYOUT_SIDE, LAYOUT_SIDE)
-    layout = [cv2.resize(picture, side, interpolation=cv2.INTER_AREA).ravel() for picture in pixels]
-    texture = [_texture(picture) for picture in pixels]
-    return np.array(layout, dtype=np.float32), np.array(texture, dtype=np.float32)
+    layout = [_layout(picture) for picture in pixels]
+    texture = [_texture(picture, _sum_of_channels(picture)) for picture in pixels]
+    return np.array(layout), np.array(texture)
 
 
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean over the channels; a reduction over the last axis would take ten times as long."""
-    return _sum_of_channels(picture).astype(np.float32) / np.float32(picture.shape[2])
+# OpenCV sums in double and in one pass, outside Python's lock: with numpy, an RGB picture took ten times as long as its network.
+
+
+def _layout(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return cv2.resize(picture, (LAYOUT_SIDE, LAYOUT_SIDE), interpolation=cv2.INTER_AREA).ravel().astype(np.float32)
 
 
 def _sum_of_channels(picture: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Shape ``(height, width)``; a reduction over the last axis would take ten times as long."""
     total = picture[..., 0].astype(np.uint16)
     for channel in range(1, picture.shape[2]):
         total += picture[..., channel]
     return total
 
 
-def _quantiles(picture: NDArray[np.uint8]) -> list[float]:
+def _quantiles(levels: NDArray[np.uint16], channels: int) -> list[float]:
     """Thirteen quantiles of the grey levels, as :func:`numpy.quantile` gives them, read off a histogram instead of sorted."""
-    channels = picture.shape[2]
-    up_to = np.cumsum(np.bincount(_sum_of_channels(picture).ravel(), minlength=255 * channels + 1))
-    place = _QUANTILES * (up_to[-1] - 1)
-    below = np.floor(place)
-    beside = np.stack([below, np.minimum(below + 1, up_to[-1] - 1)])
+    bins = 255 * channels + 1
+    counts = cv2.calcHist([levels], [0], None, [bins], [0, bins])
+    up_to = np.cumsum(counts.ravel(), dtype=np.float64)
+    beside, share = _places(levels.size)
     # The k-th smallest of the pixels, from 0, is the first level that more than k pixels reach.
-    low, high = np.searchsorted(up_to, beside, side="right").astype(np.float32) / np.float32(channels)
-    share, step = place - below, high - low
+    low, high = up_to.searchsorted(beside, side="right").astype(np.float32) / np.float32(channels)
+    step = high - low
     # From the nearer side, as numpy does, so that rounding is the same.
     found: list[float] = np.where(share >= 0.5, high - step * (1.0 - share), low + step * share).tolist()
     return found
 
 
-def _texture(picture: NDArray[np.uint8]) -> list[float]:
-    grey = _grey(picture)
-    found = _quantiles(picture)
-    level: NDArray[Any] = grey
+@cache
+def _places(pixels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Which two pixels, in order, each quantile lies between, shape (2, 13), and how far from the first."""
+    place = _QUANTILES * (pixels - 1)
+    below = np.floor(place)
+    return np.stack([below, np.minimum(below + 1, pixels - 1)]), place - below
+
+
+def _texture(picture: NDArray[np.uint8], levels: NDArray[np.uint16]) -> NDArray[np.float32]:
+    channels = picture.shape[2]
+    grey = levels.astype(np.float32) / np.float32(channels)
+    found = _quantiles(levels, channels)
+    level: Any = grey
     for _ in range(_LEVELS):
         height, width = level.shape
         coarser = cv2.resize(level, (max(width // 2, 1), max(height // 2, 1)), interpolation=cv2.INTER_AREA)
-        detail = np.abs(level - cv2.resize(coarser, (width, height), interpolation=cv2.INTER_LINEAR))
-        found += [_log(float(detail.mean())), _log(float(np.sqrt((detail**2).mean())))]
+        smooth = cv2.resize(coarser, (width, height), interpolation=cv2.INTER_LINEAR)
+        absolute, squares = cv2.norm(level, smooth, cv2.NORM_L1), cv2.norm(level, smooth, cv2.NORM_L2SQR)
+        found += [_log(absolute / level.size), _log(math.sqrt(squares / level.size))]
         level = coarser
-    across, down = (float(np.abs(np.diff(grey, axis=axis)).mean()) for axis in (1, 0))
+    across, down = _mean_step(grey[:, 1:], grey[:, :-1]), _mean_step(grey[1:], grey[:-1])
     found.append(_log(across) - _log(down))
-    if picture.shape[2] == 3:
-        found += [*picture.mean(axis=(0, 1)), *picture.std(axis=(0, 1))]
-    return found
+    if channels == 3:
+        mean, spread = cv2.meanStdDev(picture)
+        found += [*mean.ravel(), *spread.ravel()]
+    return np.array(found, dtype=np.float32)
+
+
+def _mean_step(picture: NDArray[np.float32], moved: NDArray[np.float32]) -> float:
+    """Mean absolute difference; 0 of a picture of one row or column, where there is none."""
+    return cv2.norm(picture, moved, cv2.NORM_L1) / picture.size if picture.size else 0.0
 
 
 def _log(value: float) -> float:

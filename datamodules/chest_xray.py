@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.listing import About, Listing, MissingDataError, contents_of, hidden, image_files
+from datamodules.listing import About, Listing, hidden, image_files
 from datamodules.manifest import LeftOut
+from datamodules.missing import MissingDataError, contents_of
 
 ABOUT = About(
     title="Chest X-Ray Images (Pneumonia), Kermany et al. 2018",

@@ -12,18 +12,9 @@ import pandas as pd
 from datamodules.errors import DataError
 from datamodules.grouping import united_groups
 from datamodules.images import IMAGE_SUFFIXES
-from datamodules.listing import (
-    PART_NAMES,
-    About,
-    Listing,
-    MissingDataError,
-    contents_of,
-    hidden,
-    image_files,
-    present,
-    read_table,
-)
+from datamodules.listing import PART_NAMES, About, Listing, hidden, image_files, present, read_table
 from datamodules.manifest import LeftOut
+from datamodules.missing import MissingDataError, contents_of
 
 ABOUT = {
     "isic9": About(

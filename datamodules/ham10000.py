@@ -7,18 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from datamodules.errors import DataError
-from datamodules.listing import (
-    About,
-    Listing,
-    MissingDataError,
-    age_band,
-    contents_of,
-    files_below,
-    known,
-    read_table,
-    with_images,
-)
+from datamodules.listing import About, Listing, age_band, files_below, known, read_table, with_images
 from datamodules.manifest import LeftOut
+from datamodules.missing import MissingDataError, contents_of
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")

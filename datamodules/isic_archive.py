@@ -12,19 +12,9 @@ import pandas as pd
 
 from datamodules.errors import DataError
 from datamodules.grouping import united_groups
-from datamodules.listing import (
-    About,
-    Listing,
-    MissingDataError,
-    age_band,
-    contents_of,
-    files_below,
-    known,
-    present,
-    read_table,
-    with_images,
-)
+from datamodules.listing import About, Listing, age_band, files_below, known, present, read_table, with_images
 from datamodules.manifest import LeftOut
+from datamodules.missing import MissingDataError, contents_of
 
 # Diagnoses of the old schema by what the new schema's diagnosis_1 says of them (ISIC taxonomy).
 OLD_DIAGNOSES = {

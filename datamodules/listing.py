@@ -28,14 +28,6 @@ _MISSING = ("", "na", "n/a", "nan", "none", "null", "unknown", "-")
 _AGE_EDGES = (0, 20, 40, 60, 80)
 
 
-class MissingDataError(DataError):
-    """The data set is not where it was looked for; ``where`` and ``found`` say what is there instead."""
-
-    def __init__(self, where: Path, found: str) -> None:
-        super().__init__(f"data set not found. Looked in {where.resolve()}: {found}.")
-        self.where, self.found = where.resolve(), found
-
-
 @dataclass(frozen=True)
 class About:
     """What a report says about a data set.
@@ -69,16 +61,6 @@ class Listing:
     frame: pd.DataFrame
     about: About
     left_out: list[LeftOut] = field(default_factory=list)
-
-
-def contents_of(folder: Path) -> str:
-    """What is in a folder, in words, for an error message."""
-    if not folder.is_dir():
-        return "the folder does not exist" if not folder.exists() else "this is a file, not a folder"
-    names = sorted(entry.name for entry in os.scandir(folder))
-    if not names:
-        return "the folder is empty"
-    return f"it holds {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
 
 
 def hidden(name: str) -> bool:

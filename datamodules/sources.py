@@ -1,4 +1,4 @@
-"""Which reader a task uses, and what to do where the data set is missing."""
+"""Which reader a task uses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.chest_xray import list_chest_xray
-from datamodules.download_plan import manual_steps, plan_from
 from datamodules.errors import DataError
 from datamodules.folders import list_folders
 from datamodules.ham10000 import list_ham10000
 from datamodules.isic_archive import is_isic_export, list_isic_archive
-from datamodules.listing import Listing, MissingDataError
+from datamodules.listing import Listing
+from datamodules.missing import MissingDataError, ways_on
 from datamodules.table import list_table
 
 
@@ -44,20 +44,3 @@ def _read(task: Mapping[str, Any], table: Mapping[str, Any], root: Path) -> List
     if reader == "isic_archive" or (reader == "skin_cancer" and is_isic_export(root)):
         return list_isic_archive(root)
     return list_folders(root, task["dataset"], group_pattern=task["group_pattern"], group_table=task["group_table"])
-
-
-def ways_on(task: Mapping[str, Any], where: Path) -> str:
-    """What a person can do who does not have the data set there: point to it, download it, or try without."""
-    lines = [
-        "Ways on:",
-        "- you have it: point to it with  data.root=PATH  or put it under a folder named by FIRSTREAD_DATA",
-    ]
-    if task["download"]:
-        via = "publisher" if {"files", "isic"} & set(task["download"]) else "kaggle"
-        lines += [
-            f"- download it:  python prepare.py task={task['name']} data.download={via}",
-            "  or by hand:",
-            manual_steps(plan_from(task["download"]), where),
-        ]
-    lines.append("- try everything without it, on generated images:  data.source=phantom")
-    return "\n".join(lines)

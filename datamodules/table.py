@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import DataError
-from datamodules.listing import PART_NAMES, About, Listing, MissingDataError, contents_of, known, present, read_table
+from datamodules.listing import PART_NAMES, About, Listing, known, present, read_table
 from datamodules.manifest import LeftOut
+from datamodules.missing import MissingDataError, contents_of
 
 # Names of columns that the preparation makes itself; a subgroup of such a name gets the prefix own_.
 RESERVED = frozenset(

@@ -56,6 +56,10 @@ class BlockNetwork(nn.Module):
         """What the output layer sees of the images alone, shape ``(n, e)``, from features ``(n, f)``; metadata are left out."""
         raise NotImplementedError
 
+    def classify_and_embed(self, features: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`classify` and :meth:`embed` give; together they run the dense layers once."""
+        return self.classify(features, metadata), self.embed(features)
+
     def forward(self, images: Tensor, metadata: Tensor | None = None) -> Tensor:
         """Logits ``(n, outputs)``."""
         return self.classify(self.features(images), metadata)

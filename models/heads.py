@@ -43,7 +43,11 @@ class Head(nn.Module):
         self.output = nn.Linear(width, outputs)
 
     def forward(self, features: Tensor, metadata: Tensor | None = None) -> Tensor:
-        """Logits ``(n, outputs)``.
+        """Logits ``(n, outputs)``; the arguments as in :meth:`with_embedding`."""
+        return self.with_embedding(features, metadata)[0]
+
+    def with_embedding(self, features: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits ``(n, outputs)`` and what the last dense layer makes of the features, ``(n, e)``; the features without one.
 
         Args:
             features: shape ``(n, width)``.
@@ -55,8 +59,7 @@ class Head(nn.Module):
         given = 0 if metadata is None else metadata.shape[1]
         if given != self.metadata_width:
             raise ValueError(f"the head takes {self.metadata_width} metadata columns, got {given}; see model.metadata")
-        last: Tensor = self.hidden(features)
-        if self.metadata is not None:
-            last = torch.cat([last, self.metadata(metadata)], dim=1)
+        embedding: Tensor = self.hidden(features)
+        last = embedding if self.metadata is None else torch.cat([embedding, self.metadata(metadata)], dim=1)
         logits: Tensor = self.output(self.dropout(last))
-        return logits
+        return logits, embedding

@@ -51,6 +51,10 @@ class TimmNetwork(BlockNetwork):
         found: Tensor = self.head.hidden(features)
         return found
 
+    def classify_and_embed(self, features: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`classify` and :meth:`embed` give."""
+        return self.head.with_embedding(features, metadata)
+
 
 def timm_network(name: str, settings: dict[str, Any], outputs: int) -> TimmNetwork:
     """A :class:`TimmNetwork` with fresh weights from a plain dictionary of settings.

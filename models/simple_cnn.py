@@ -89,6 +89,10 @@ class SimpleCNN(BlockNetwork):
         found: Tensor = self.head.hidden(features)
         return found
 
+    def classify_and_embed(self, features: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`classify` and :meth:`embed` give."""
+        return self.head.with_embedding(features, metadata)
+
 
 def _rename_old(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for key in [key for key in state_dict if key.startswith(prefix)]:

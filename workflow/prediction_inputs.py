@@ -19,7 +19,8 @@ from conf.output import short
 from conf.predict_options import STDIN, is_pattern, is_table
 from datamodules.errors import DataError
 from datamodules.images import IMAGE_SUFFIXES, looks_like_image
-from datamodules.listing import contents_of, files_below, present, read_table
+from datamodules.listing import files_below, present, read_table
+from datamodules.missing import contents_of
 from evaluation.foreign import USUAL
 
 _PATHS: Final = ("path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image", "image_id")

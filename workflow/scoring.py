@@ -63,10 +63,11 @@ class ScoredBy:
         found, embeddings = [], torch.empty(0)
         for number, view in enumerate(views(images, kind)):
             features = self.network.features(normalise(view).contiguous(memory_format=torch.channels_last))
-            logits = self.network.classify(features, metadata).float()
+            logits, embedding = self.network.classify_and_embed(features, metadata)
+            logits = logits.float()
             found.append(logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1))
-            if number == 0:  # after the logits: a dense layer may work in place
-                embeddings = self.network.embed(features).float()
+            if number == 0:
+                embeddings = embedding.float()
         seen = np.asarray(embeddings.cpu().numpy(), dtype=np.float32)
         scores = found[0] if len(found) == 1 else mean_over_views(torch.stack(found))
         values: NDArray[np.float64] = scores.cpu().numpy().astype(np.float64)

@@ -10,6 +10,7 @@ import pytest
 from datamodules.chest_xray import find_root, list_chest_xray, patient_of
 from datamodules.errors import DataError
 from datamodules.labels import apply_policy
+from datamodules.missing import require_folder
 from datamodules.prepared import prepare
 from tests.conftest import composed_settings, make_chest_xray, write_image
 
@@ -65,6 +66,17 @@ def test_other_files_are_left_out_by_name(chest_xray: Path) -> None:
     assert "file name says virus" in reasons["train/NORMAL/person1_virus_7.jpeg"]
     _, no_class, _ = apply_policy(listing.frame, {"NORMAL": ["normal"], "PNEUMONIA": ["PNEUMONIA"]})
     assert [item.path for item in no_class] == ["train/COVID/1.jpeg"]
+
+
+@pytest.mark.parametrize("task", ["pneumonia", "ham10000_binary", "isic9", "isic_archive", "folder"])
+def test_a_missing_folder_is_said_in_the_same_words_before_anything_is_loaded(task: str, tmp_path: Path) -> None:
+    settings = composed_settings(f"task={task}", f"data.root={tmp_path / 'none'}", f"data.prepared={tmp_path / 'kept'}")
+    with pytest.raises(DataError) as early:
+        require_folder(settings["task"], tmp_path / "none")
+    with pytest.raises(DataError) as late:
+        prepare(settings)
+    assert str(early.value) == str(late.value)
+    require_folder(settings["task"], tmp_path)
 
 
 def test_missing_data_names_the_three_ways_on(tmp_path: Path) -> None:

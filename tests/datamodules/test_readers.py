@@ -13,7 +13,8 @@ from datamodules.errors import DataError
 from datamodules.folders import list_folders
 from datamodules.ham10000 import list_ham10000
 from datamodules.isic_archive import list_isic_archive
-from datamodules.listing import MissingDataError, age_band
+from datamodules.listing import age_band
+from datamodules.missing import MissingDataError
 from datamodules.table import list_table
 from tests.conftest import write_image
 

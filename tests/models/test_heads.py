@@ -50,3 +50,12 @@ def test_metadata_of_another_width_are_refused(width: int, given: int | None) ->
     head = Head(10, 2, metadata_width=width)
     with pytest.raises(ValueError, match=rf"takes {width} metadata columns, got {given or 0}.*model\.metadata"):
         head(torch.randn(5, 10), None if given is None else torch.randn(5, given))
+
+
+@pytest.mark.parametrize("hidden", [(), (8,)])
+def test_the_embedding_comes_with_the_logits_and_is_what_the_dense_layers_make(hidden: tuple[int, ...]) -> None:
+    head = Head(10, 2, hidden=hidden, metadata_width=3).eval()
+    features, metadata = torch.randn(5, 10), torch.randn(5, 3)
+    logits, embedding = head.with_embedding(features, metadata)
+    assert torch.equal(logits, head(features, metadata))
+    assert torch.equal(embedding, head.hidden(features))
