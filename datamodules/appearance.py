@@ -21,6 +21,8 @@ _LEVELS: Final = 6  # scales at which fine structure is measured
 _LEAST: Final = 0.1  # grey levels; below, structure is rounding
 _SCALE: Final = 20.0  # of the logarithms, so that all numbers of a texture are about as large
 
+Levels = NDArray[np.uint8] | NDArray[np.uint16]
+
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
@@ -107,7 +109,7 @@ def contrast_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array([_contrast(_sum_of_channels(picture), picture.shape[2]) for picture in pixels], dtype=np.float64)
 
 
-def _contrast(levels: NDArray[np.uint16], channels: int) -> float:
+def _contrast(levels: Levels, channels: int) -> float:
     return float(cv2.meanStdDev(levels)[1][0, 0]) / channels
 
 
@@ -134,15 +136,17 @@ def _layout(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     return cv2.resize(picture, (LAYOUT_SIDE, LAYOUT_SIDE), interpolation=cv2.INTER_AREA).ravel().astype(np.float32)
 
 
-def _sum_of_channels(picture: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def _sum_of_channels(picture: NDArray[np.uint8]) -> Levels:
     """Shape ``(height, width)``; a reduction over the last axis would take ten times as long."""
+    if picture.shape[2] == 1:
+        return picture[..., 0]
     total = picture[..., 0].astype(np.uint16)
     for channel in range(1, picture.shape[2]):
         total += picture[..., channel]
     return total
 
 
-def _quantiles(levels: NDArray[np.uint16], channels: int) -> list[float]:
+def _quantiles(levels: Levels, channels: int) -> list[float]:
     """Thirteen quantiles of the grey levels, as :func:`numpy.quantile` gives them, read off a histogram instead of sorted."""
     bins = 255 * channels + 1
     counts = cv2.calcHist([levels], [0], None, [bins], [0, bins])
@@ -164,7 +168,7 @@ def _places(pixels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.stack([below, np.minimum(below + 1, pixels - 1)]), place - below
 
 
-def _texture(picture: NDArray[np.uint8], levels: NDArray[np.uint16]) -> NDArray[np.float32]:
+def _texture(picture: NDArray[np.uint8], levels: Levels) -> NDArray[np.float32]:
     channels = picture.shape[2]
     grey = levels.astype(np.float32) / np.float32(channels)
     found = _quantiles(levels, channels)

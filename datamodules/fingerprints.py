@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.images import DECODER_VERSION, read_image
+from datamodules.machine import usable_cores
 
 SIDE = 32
 
@@ -84,7 +85,7 @@ def _extended(
         return len(rows)
 
     try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
             for count in pool.map(decode, range(0, len(paths), _CHUNK)):
                 if on_image is not None:
                     on_image(count)

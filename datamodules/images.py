@@ -173,13 +173,15 @@ def decoded(
             return Decoded(with_channels(native, channels), width, height, small)
         with _opened(content) as image:
             width, height = image.size
-            # Twice the wanted size is enough for every interpolation; JPEG can be decoded at that scale directly.
-            image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
+            # Twice the wanted size is enough for every interpolation; JPEG can be decoded at that scale directly. Its grey
+            # picture is the Y of its YCbCr, which takes hardly longer and keeps the colours.
+            grey = "YCbCr" if colours else "L"
+            image.draft(grey if channels == 1 else "RGB", (2 * size, 2 * size))
             _load(image, content)
             pixels = as_uint8(image, channels)
             if (pixels.shape[1] > pixels.shape[0]) != (image.width > image.height):  # turned upright
                 width, height = height, width
-            small = _colours(image, content, pixels) if colours else None
+            small = _colours(image, max(width, height), pixels) if colours else None
         return Decoded(pixels, width, height, small)
 
 
@@ -247,18 +249,16 @@ def _dicom_native(content: bytes) -> NDArray[np.uint8]:
     return dicom.decode(header)
 
 
-def _colours(image: ImageFile.ImageFile, content: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """A small RGB version of a loaded image; a JPEG whose colours were dropped while decoding is decoded once more, tiny."""
+def _colours(image: ImageFile.ImageFile, longer: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """A small RGB version of a loaded image whose file is ``longer`` pixels on the longer side; None where it has no colours."""
     if pixels.ndim == 3:
         return thinned(pixels)
-    with _opened(content) as again:
-        if again.mode in _COLOURLESS:
-            return None
-        if image.format != "JPEG" or image.mode != "L":
-            return thinned(as_uint8(image, 3))
-        again.draft("RGB", (1, 1))
-        _load(again, content)
-        return thinned(as_uint8(again, 3))
+    if image.mode in _COLOURLESS:
+        return None
+    if image.format == "JPEG" and image.mode == "YCbCr":
+        # To an eighth of the file, the mean of each of its blocks: at any scale that it was decoded at, colours are the same.
+        return thinned(np.asarray(image.reduce(max(1, 8 * max(image.size) // longer)).convert("RGB")))
+    return thinned(as_uint8(image, 3))
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from datamodules.errors import UnreadableImageError
 from datamodules.images import DECODER_VERSION, READ_ERROR, inspect_image
+from datamodules.machine import usable_cores
 
 # Where pyarrow is installed, pandas would keep texts in it, and that refuses file names that are not UTF-8.
 pd.set_option("mode.string_storage", "python")
@@ -150,7 +151,7 @@ def _inspect(
             return "", 0, 0, "", "", str(error)
         return found.sha256, found.width, found.height, found.mode, found.patient, ""
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         for start in range(0, len(image_ids), _BLOCK):
             for result in pool.map(facts, image_ids[start : start + _BLOCK]):
                 results.append(result)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.machine import usable_cores
+
 _JPEG_QUALITY = 92
 
 
@@ -54,7 +56,7 @@ def draw_all(
         on_image: called with the number of images written so far, from the calling thread.
     """
     done = 0
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
         futures = [pool.submit(draw, *each) for each in arguments]
         try:
             for future in futures:

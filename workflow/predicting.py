@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import cv2
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from conf.output import short, write_json
 from conf.predict_options import DEFAULT_OUTPUT, Options
 from datamodules.appearance import Looked
 from datamodules.errors import UnreadableImageError
+from datamodules.machine import usable_cores
 from datamodules.metadata import MetadataEncoder
 from datamodules.progress import Progress, progress_bar
 from models.memory import keep_freed_memory
@@ -33,6 +34,9 @@ from workflow.prediction_journal import RECORD, Journal, held, require_open
 from workflow.prediction_rows import Columns
 from workflow.predictor import Predictor
 
+_AT_ONCE: Final = (
+    4  # images that a thread decodes before it hands them over: one by one, a small network is a tenth slower
+)
 _AHEAD: Final = 3  # chunks decoded, or waiting, while one is scored
 _PACKAGES: Final = ("torch", "timm", "numpy", "pillow", "opencv-python-headless")
 
@@ -165,7 +169,8 @@ def answer_all(predictor: Predictor, inputs: Inputs, journal: Journal, options: 
     keep_freed_memory()
     cv2.setNumThreads(0)  # images are decoded side by side
     starts = range(journal.done, len(inputs), options.batch_size)
-    with progress("predicting", len(inputs) - journal.done) as advance:
+    # numpy's threads would wait, at full load, for cores on which images are decoded: more than the input check takes itself.
+    with threadpool_limits(1, "blas"), progress("predicting", len(inputs) - journal.done) as advance:
         for start, images in _decoded(predictor, inputs, starts, options):
             rows = slice(start, start + len(images))
             answers = answers_of(
@@ -185,12 +190,13 @@ def _decoded(
     predictor: Predictor, inputs: Inputs, starts: Sequence[int], options: Options
 ) -> Iterator[tuple[int, list[Looked | Unread]]]:
     """Chunks of decoded images in order; a few chunks are decoded ahead, never more."""
-    pool = ThreadPoolExecutor(options.workers or os.cpu_count() or 1, thread_name_prefix="decode")
-    ahead: deque[tuple[int, list[Future[Looked | Unread]]]] = deque()
+    pool = ThreadPoolExecutor(options.workers or usable_cores(), thread_name_prefix="decode")
+    ahead: deque[tuple[int, list[Future[list[Looked | Unread]]]]] = deque()
     try:
         for start in starts:
             rows = range(start, min(start + options.batch_size, len(inputs)))
-            ahead.append((start, [pool.submit(read_row, predictor, inputs, row) for row in rows]))
+            pieces = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
+            ahead.append((start, [pool.submit(_read_rows, predictor, inputs, piece) for piece in pieces]))
             if len(ahead) > _AHEAD:
                 yield _waited(ahead.popleft())
         while ahead:
@@ -199,8 +205,12 @@ def _decoded(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _waited(chunk: tuple[int, list[Future[Looked | Unread]]]) -> tuple[int, list[Looked | Unread]]:
-    return chunk[0], [future.result() for future in chunk[1]]
+def _waited(chunk: tuple[int, list[Future[list[Looked | Unread]]]]) -> tuple[int, list[Looked | Unread]]:
+    return chunk[0], [image for future in chunk[1] for image in future.result()]
+
+
+def _read_rows(predictor: Predictor, inputs: Inputs, rows: Sequence[int]) -> list[Looked | Unread]:
+    return [read_row(predictor, inputs, row) for row in rows]
 
 
 def read_row(predictor: Predictor, inputs: Inputs, row: int) -> Looked | Unread:
