@@ -68,6 +68,24 @@ def _share(text: str) -> float:
     return value
 
 
+def find_runs(folder: Path) -> list[Path]:
+    """The runs of a multirun, in the order in which they were started.
+
+    Raises:
+        ValueError: if the folder is a run itself, or holds none.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"runs={folder}: there is no such folder.")
+    if (folder / "run.json").is_file():
+        raise ValueError(
+            f"runs={folder}: this is a single run. Give the folder of a multirun, or several runs: runs=[RUN,RUN]."
+        )
+    found = [path for path in folder.iterdir() if (path / "run.json").is_file()]
+    if not found:
+        raise ValueError(f"runs={folder}: no folder in it holds a run (run.json). Give the folder of a multirun.")
+    return sorted(found, key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path))
+
+
 def request_of(argv: list[str]) -> Request:
     """The checked request of a command line.
 
@@ -75,11 +93,13 @@ def request_of(argv: list[str]) -> Request:
         ValueError: with a message for the user.
     """
     options = parsed(argv)
-    from workflow.ensembles import Request
-    from workflow.members import find_runs
-
     named = options.pop("runs")
     runs = find_runs(named) if isinstance(named, Path) else named
+    missing = next((folder for folder in runs if not folder.is_dir()), None)
+    if missing is not None:
+        raise ValueError(f"runs: {missing}: there is no such folder.")
+    from workflow.ensembles import Request  # which loads all that a report needs
+
     return Request(runs, "python ensemble.py " + " ".join(shlex.quote(item) for item in argv), **options)
 
 

@@ -24,7 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SEARCHED = (2_500, 10_000)  # images that the search for near-duplicates is measured on; it compares all pairs
 BATCHES = 100  # of 32 images, for the loader and the step
-STEPS = ("index", "manifest", "split, first run", "split, later runs", "cache", "loader", "loader and model")
+STEPS = (
+    *("index", "manifest", "split, first run", "split, later runs", "cache"),
+    *("loader, first read", "loader", "loader and model"),
+)
 ONCE = STEPS[:5]  # paid once a run, for every image; the others are paid for the images of the measured batches
 USAGE_ERROR = 2
 
@@ -84,7 +87,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     )
     axes = add_axes(figure, 0.62, 0.5, 2.35, 2.4)
     counts = [row["count"] for row in results["sizes"]]
-    looks = zip(STEPS, (BLUE, ORANGE, INK, MUTED, VERMILLION, BLUE, INK), "osv^Dsx", strict=True)
+    looks = zip(STEPS, (BLUE, ORANGE, INK, MUTED, VERMILLION, MUTED, BLUE, INK), "osv^Dssx", strict=True)
     ends = []
     for step, color, marker in looks:
         values = [microseconds(row, step) for row in results["sizes"]]

@@ -74,24 +74,6 @@ class Member:
         return worries_of_data(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 
 
-def find_runs(folder: Path) -> list[Path]:
-    """The runs of a multirun, in the order in which they were started.
-
-    Raises:
-        ValueError: if the folder is a run itself, or holds none.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"runs={folder}: there is no such folder.")
-    if (folder / "run.json").is_file():
-        raise ValueError(
-            f"runs={folder}: this is a single run. Give the folder of a multirun, or several runs: runs=[RUN,RUN]."
-        )
-    found = [path for path in folder.iterdir() if (path / "run.json").is_file()]
-    if not found:
-        raise ValueError(f"runs={folder}: no folder in it holds a run (run.json). Give the folder of a multirun.")
-    return sorted(found, key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path))
-
-
 def read_members(folders: Sequence[Path]) -> list[Member]:
     """Read the runs and check that they are finished and of the same task, classes and images.
 

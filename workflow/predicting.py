@@ -6,9 +6,7 @@ import datetime
 import hashlib
 import json
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
@@ -19,14 +17,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from conf.output import short, write_json
 from conf.predict_options import DEFAULT_OUTPUT, Options
-from datamodules.appearance import Looked
-from datamodules.errors import UnreadableImageError
-from datamodules.machine import usable_cores
 from datamodules.metadata import MetadataEncoder
 from datamodules.progress import Progress, progress_bar
 from models.memory import keep_freed_memory
-from workflow.answers import Unread, answers_of
+from workflow.answers import answers_of
 from workflow.prediction_counts import Counts
+from workflow.prediction_decoding import decoded_chunks
 from workflow.prediction_files import write_answers, write_groups
 from workflow.prediction_groups import GroupAnswer, Groups
 from workflow.prediction_inputs import Inputs
@@ -34,10 +30,6 @@ from workflow.prediction_journal import RECORD, Journal, held, require_open
 from workflow.prediction_rows import Columns
 from workflow.predictor import Predictor
 
-_AT_ONCE: Final = (
-    4  # images that a thread decodes before it hands them over: one by one, a small network is a tenth slower
-)
-_AHEAD: Final = 3  # chunks decoded, or waiting, while one is scored
 _PACKAGES: Final = ("torch", "timm", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -171,7 +163,7 @@ def answer_all(predictor: Predictor, inputs: Inputs, journal: Journal, options: 
     starts = range(journal.done, len(inputs), options.batch_size)
     # numpy's threads would wait, at full load, for cores on which images are decoded: more than the input check takes itself.
     with threadpool_limits(1, "blas"), progress("predicting", len(inputs) - journal.done) as advance:
-        for start, images in _decoded(predictor, inputs, starts, options):
+        for start, images in decoded_chunks(predictor, inputs, starts, options):
             rows = slice(start, start + len(images))
             answers = answers_of(
                 predictor,
@@ -184,48 +176,6 @@ def answer_all(predictor: Predictor, inputs: Inputs, journal: Journal, options: 
             )
             journal.append(answers)
             advance(len(images))
-
-
-def _decoded(
-    predictor: Predictor, inputs: Inputs, starts: Sequence[int], options: Options
-) -> Iterator[tuple[int, list[Looked | Unread]]]:
-    """Chunks of decoded images in order; a few chunks are decoded ahead, never more."""
-    pool = ThreadPoolExecutor(options.workers or usable_cores(), thread_name_prefix="decode")
-    ahead: deque[tuple[int, list[Future[list[Looked | Unread]]]]] = deque()
-    try:
-        for start in starts:
-            rows = range(start, min(start + options.batch_size, len(inputs)))
-            pieces = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
-            ahead.append((start, [pool.submit(_read_rows, predictor, inputs, piece) for piece in pieces]))
-            if len(ahead) > _AHEAD:
-                yield _waited(ahead.popleft())
-        while ahead:
-            yield _waited(ahead.popleft())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _waited(chunk: tuple[int, list[Future[list[Looked | Unread]]]]) -> tuple[int, list[Looked | Unread]]:
-    return chunk[0], [image for future in chunk[1] for image in future.result()]
-
-
-def _read_rows(predictor: Predictor, inputs: Inputs, rows: Sequence[int]) -> list[Looked | Unread]:
-    return [read_row(predictor, inputs, row) for row in rows]
-
-
-def read_row(predictor: Predictor, inputs: Inputs, row: int) -> Looked | Unread:
-    """Decode one image; whatever is wrong with its file is said of it and stops no other."""
-    if row in inputs.problems:
-        return Unread(inputs.problems[row])
-    path = Path(inputs.paths[row])
-    try:
-        return predictor.look(path)
-    except UnreadableImageError as error:
-        return Unread(str(error))
-    except MemoryError:
-        return Unread(f"{path.name}: there is not enough memory to decode it")
-    except ValueError as error:  # a name that no file can have
-        return Unread(f"{path.name}: cannot be read ({error})")
 
 
 def _written(

@@ -24,9 +24,6 @@ HEAVY = (
     "matplotlib",
 )
 DATA = ("pandas", "numpy", "cv2", "PIL")
-# Looks for folders with the data modules, and loads no more than those.
-LOOKING = ("ensemble.py runs=none_such",)
-QUICK = [command for command in COMMANDS if command not in LOOKING]
 LOADED = """
 import json, runpy, sys
 sys.argv, wanted = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -51,7 +48,7 @@ def loaded_by(command: str, wanted: tuple[str, ...]) -> list[str]:
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("command", QUICK)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_refusals_load_no_data_modules(command: str) -> None:
     assert loaded_by(command, (*HEAVY, *DATA)) == []
 
@@ -60,10 +57,6 @@ def test_an_empty_folder_is_reported_without_torch_or_scipy(tmp_path: Path) -> N
     found = loaded_by(f"train.py data.root={tmp_path} hydra.run.dir={tmp_path / 'run'}", (*HEAVY, *DATA))
     assert not set(found) & set(HEAVY)
     assert "pandas" in found  # it did reach the data modules
-
-
-def test_an_ensemble_of_nothing_is_reported_without_torch() -> None:
-    assert "torch" not in loaded_by("ensemble.py runs=none_such", HEAVY)
 
 
 def test_one_model_loads_no_report_modules() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ensemble import UsageError, parsed
+from ensemble import UsageError, find_runs, parsed
 from evaluation.ensembles import join_folds
 from evaluation.metrics import auroc
 from evaluation.predictions import read_predictions
@@ -20,7 +20,7 @@ from tests.workflow.fake_runs import THREE, TWO, change, fake_run, read, write
 from workflow import official_test
 from workflow.ensemble_table import print_ensemble
 from workflow.ensembles import Request, build_ensemble, whole_folder
-from workflow.members import find_runs, kind_of, read_member, read_members
+from workflow.members import kind_of, read_member, read_members
 
 pytestmark = pytest.mark.usefixtures("no_figure_files")
 

@@ -253,6 +253,7 @@ def test_memory_is_bounded_by_chunks_and_not_by_the_folder(
 ) -> None:
     """Between decoding and scoring, no more than a few chunks wait."""
     import workflow.predicting as module
+    from workflow import prediction_decoding
 
     decoded, answered, most = 0, 0, 0
     look, answers_of = Predictor.look, module.answers_of
@@ -274,7 +275,7 @@ def test_memory_is_bounded_by_chunks_and_not_by_the_folder(
     monkeypatch.setattr(Predictor, "look", counted)
     monkeypatch.setattr(module, "answers_of", slow)
     done = predicted(predictor, tmp_path / "out", f"images={root}", "batch_size=2")
-    assert decoded == done.counts.images > 40 and 2 < most <= 2 * (module._AHEAD + 1)
+    assert decoded == done.counts.images > 40 and 2 < most <= 2 * (prediction_decoding._AHEAD + 1)
 
 
 def test_the_terminal_says_what_was_found(
