@@ -129,7 +129,7 @@ def described(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[n
     return np.array(layout), np.array(texture)
 
 
-# OpenCV sums in double and in one pass, outside Python's lock: with numpy, an RGB picture took ten times as long as its network.
+# OpenCV sums in double and in one pass: with numpy, an RGB picture of 224 x 224 pixels took seven times as long.
 
 
 def _layout(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -175,13 +175,13 @@ def decoded(
             width, height = image.size
             # Twice the wanted size is enough for every interpolation; JPEG can be decoded at that scale directly. Its grey
             # picture is the Y of its YCbCr, which takes hardly longer and keeps the colours.
-            grey = "YCbCr" if colours else "L"
+            grey = "YCbCr" if colours and _holds_ycbcr(image) else "L"
             image.draft(grey if channels == 1 else "RGB", (2 * size, 2 * size))
             _load(image, content)
             pixels = as_uint8(image, channels)
             if (pixels.shape[1] > pixels.shape[0]) != (image.width > image.height):  # turned upright
                 width, height = height, width
-            small = _colours(image, max(width, height), pixels) if colours else None
+            small = _colours(image, content, pixels, max(width, height)) if colours else None
         return Decoded(pixels, width, height, small)
 
 
@@ -249,16 +249,32 @@ def _dicom_native(content: bytes) -> NDArray[np.uint8]:
     return dicom.decode(header)
 
 
-def _colours(image: ImageFile.ImageFile, longer: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """A small RGB version of a loaded image whose file is ``longer`` pixels on the longer side; None where it has no colours."""
+def _holds_ycbcr(image: ImageFile.ImageFile) -> bool:
+    """Whether the colours of a JPEG are stored as YCbCr, by the rules of libjpeg; from RGB it cannot make YCbCr."""
+    if "jfif" in image.info:
+        return True
+    if "adobe" in image.info:
+        return image.info.get("adobe_transform") == 1
+    return [layer[0] for layer in getattr(image, "layer", ())] == [1, 2, 3]
+
+
+def _colours(
+    image: ImageFile.ImageFile, content: bytes, pixels: NDArray[np.uint8], longer: int
+) -> NDArray[np.uint8] | None:
+    """A small RGB version of a loaded image, whose file is ``longer`` pixels on its longer side; None without colours."""
     if pixels.ndim == 3:
         return thinned(pixels)
-    if image.mode in _COLOURLESS:
-        return None
     if image.format == "JPEG" and image.mode == "YCbCr":
-        # To an eighth of the file, the mean of each of its blocks: at any scale that it was decoded at, colours are the same.
+        # To an eighth of the file, the mean of each of its blocks: colours are the same whatever scale it was decoded at.
         return thinned(np.asarray(image.reduce(max(1, 8 * max(image.size) // longer)).convert("RGB")))
-    return thinned(as_uint8(image, 3))
+    with _opened(content) as again:
+        if again.mode in _COLOURLESS:
+            return None
+        if image.format != "JPEG" or image.mode != "L":
+            return thinned(as_uint8(image, 3))
+        again.draft("RGB", (1, 1))  # its colours were dropped while decoding
+        _load(again, content)
+        return thinned(as_uint8(again, 3))
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:

@@ -49,6 +49,33 @@ def test_colour_is_measured_also_for_a_network_of_grey_images(tmp_path: Path, na
     assert found[True].aspect == pytest.approx(4 / 3)
 
 
+def without_jfif(content: bytes) -> bytes:
+    """A JPEG file without its first segment, as cameras write it that have only EXIF."""
+    assert content[2:4] == b"\xff\xe0"
+    return content[:2] + content[4 + int.from_bytes(content[4:6], "big") :]
+
+
+@pytest.mark.parametrize("size", [16, 40, 300])
+@pytest.mark.parametrize("kind", ["ycbcr", "rgb", "no jfif", "progressive", "full colours", "cmyk"])
+def test_every_kind_of_jpeg_has_its_grey_pixels_and_its_colours(kind: str, size: int, tmp_path: Path) -> None:
+    blocks = np.random.default_rng(3).integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    image = Image.fromarray(blocks.repeat(32, axis=0).repeat(32, axis=1))
+    if kind == "cmyk":
+        image = image.convert("CMYK")
+    path = tmp_path / "a.jpg"
+    how = {"rgb": {"keep_rgb": True}, "progressive": {"progressive": True}, "full colours": {"subsampling": 0}}
+    image.save(path, quality=95, **how.get(kind, {}))
+    if kind == "no jfif":
+        path.write_bytes(without_jfif(path.read_bytes()))
+    with Image.open(path) as opened:
+        plain = np.asarray(opened.convert("RGB")).astype(float)
+        assert ("jfif" in opened.info) == (kind in ("ycbcr", "progressive", "full colours"))
+    looked = look(path, size=size, channels=1, interpolation="area")
+    assert (looked.pixels == read_image(path, size, 1, "area")).all()
+    if kind != "cmyk":  # which Pillow takes for inverted
+        assert looked.appearance.chroma == pytest.approx((plain.max(axis=2) - plain.min(axis=2)).mean(), abs=6)
+
+
 @pytest.mark.parametrize("mode", ["L", "1", "I", "F", "LA"])
 def test_files_without_colours_have_none(tmp_path: Path, mode: str) -> None:
     path = picture(tmp_path / "a.tiff", colour=False, mode=mode)
